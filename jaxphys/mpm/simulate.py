@@ -1,0 +1,302 @@
+"""The rollout: explicit symplectic MLS-MPM (Hu et al. 2018) with APIC transfers (Jiang et al. 2015)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxphys.mpm import transfer
+from jaxphys.mpm.stability import resolve_substeps
+from jaxphys.mpm.state import Config, Particles, Scene, State, Status, Trajectory, is_concrete
+from jaxphys.scan import checkpointed_scan, nearest_divisor
+from jaxphys.tensor import Tensor3
+
+SAVEABLE = ("x", "v", "F", "F_elastic", "C")
+
+
+def simulate(materials, particles: Particles, scene: Scene, config: Config, *, save=("x", "F"), state: State | None = None):
+    """Simulates `config.frames` frames and returns the chosen fields at each.
+
+    Per substep, with A = V0 tau 4 dt/dx^2 and weights W of a quadratic B-spline:
+
+        F <- return map((I + dt C) F), tau = law(F)
+        m_i = sum_p W m,   (m v)_i = sum_p W [m v + (m C' - A)(x_i - x)]         C' = C, or damped (RPIC)
+        v_i <- boundaries(v_i + dt g)
+        v = sum_i W v_i,   C = 4/dx^2 sum_i W v_i (x_i - x)^T,   x <- x + dt v
+
+    Args:
+        materials: a law, or a tuple of laws indexed by `particles.material`.
+        particles: at t = 0.
+        scene: gravity, boundaries, forces.
+        config: grid, frames, substeps, gradient mode, sharding.
+        save: fields to return, of "x", "v", "F" (total deformation), "F_elastic", "C".
+        state: a state to go on from (`Trajectory.state`), in place of the particles' positions and velocities.
+
+    Returns:
+        A `Trajectory`; frame k is at t = (k + 1) / fps, F belongs to the substep that led there. Called eagerly, a failed
+        rollout raises; inside a trace look at `.status`.
+
+    Raises:
+        ValueError: inconsistent input, an unstable step (with the number of substeps that works), a particle outside the
+            domain.
+        SimulationError: eagerly, when the rollout went wrong.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxphys import mpm
+    >>> grid = mpm.Grid(lo=(0, 0, 0), hi=(1, 1, 1), dx=0.125)
+    >>> particles = mpm.Particles.create(jnp.full((1, 3), 0.5), 1e-3)
+    >>> rubber = mpm.materials.NeoHookean(density=1000.0, E=1e4, nu=0.3)
+    >>> config = mpm.Config(grid, fps=10.0, frames=1, substeps=60)
+    >>> path = mpm.simulate(rubber, particles, mpm.Scene(), config, save=("v",))
+    >>> bool(abs(path.v[0, 0, 2] + 0.981) < 1e-5)
+    True
+    """
+    materials = tuple(materials) if isinstance(materials, (tuple, list)) else (materials,)
+    save = tuple(save)
+    _check(materials, particles, scene, config, save)
+    concrete = is_concrete(materials, particles, scene)
+    if concrete and state is None:
+        _check_inside(particles, config)
+    if concrete:
+        substeps = resolve_substeps(materials, particles, scene, config)
+    elif config.substeps == "auto":
+        raise ValueError(
+            "simulate: substeps='auto' needs concrete values, but a material, particle or scene value is traced (jit, grad "
+            "or vmap): call mpm.resolve_substeps(...) outside on the stiffest values and pass the number in Config"
+        )
+    else:
+        substeps = config.substeps
+    result = _rollout(materials, particles, scene, state, config=config, substeps=substeps, save=save)
+    if is_concrete(result.status):
+        result.check()
+    return result
+
+
+def _check(materials, particles, scene, config, save):
+    unknown = [name for name in save if name not in SAVEABLE]
+    if unknown or not save:
+        raise ValueError(f"simulate: save must name some of {SAVEABLE}, got {save}")
+    if not isinstance(particles, Particles) or not isinstance(scene, Scene) or not isinstance(config, Config):
+        raise ValueError(
+            "simulate: expected (materials, Particles, Scene, Config), got "
+            f"({type(materials).__name__}, {type(particles).__name__}, {type(scene).__name__}, {type(config).__name__})"
+        )
+    for law in materials:
+        for leaf in jax.tree.leaves(law):
+            if jnp.shape(leaf) not in ((), (particles.count,)):
+                raise ValueError(
+                    f"simulate: a parameter of {type(law).__name__} has shape {jnp.shape(leaf)}; give a scalar or one value "
+                    f"per particle ({particles.count},)"
+                )
+    if is_concrete(particles.material):
+        index = np.asarray(particles.material)
+        lo, hi = int(index.min()), int(index.max())
+        if lo < 0 or hi >= len(materials):
+            raise ValueError(f"simulate: particles.material spans {lo}..{hi} but {len(materials)} materials were given")
+    if config.mesh is not None and "data" not in config.mesh.axis_names:
+        raise ValueError(f"simulate: config.mesh needs an axis 'data', got {config.mesh.axis_names}; use sharding.make_mesh")
+
+
+def _check_inside(particles, config):
+    x = np.asarray(particles.x)
+    slack = 1e-3 * config.grid.dx  # a particle on a face is inside, whatever its rounding
+    outside = np.any((x < np.subtract(config.grid.lo, slack)) | (x > np.add(config.grid.hi, slack)), axis=1)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise ValueError(
+            f"simulate: {int(outside.sum())} of {particles.count} particles lie outside the domain {config.grid.lo} to "
+            f"{config.grid.hi}, the first is number {first} at {x[first].tolist()}: enlarge the domain or move them"
+        )
+
+
+def initial_state(materials: tuple, particles: Particles, scene: Scene, save: tuple) -> State:
+    """The component-major state at t = 0."""
+    x, F = particles.x.T, jnp.moveaxis(particles.F, 0, -1)
+    mass = _mass(materials, particles)
+    return State(
+        x=x,
+        v=particles.v.T,
+        C=jnp.moveaxis(particles.C, 0, -1),
+        F=F,
+        deformation=F if "F" in save else None,
+        internal=tuple(law.init(x[0]) for law in materials),
+        aux=tuple(force.prepare(x, mass) for force in scene.forces),
+        substep=jnp.int32(0),
+    )
+
+
+def _mass(materials, particles):
+    density = functools.reduce(
+        lambda rho, k: jnp.where(particles.material == k, materials[k].density, rho),
+        range(1, len(materials)),
+        materials[0].density,
+    )
+    return (density * particles.volume).astype(particles.x.dtype)
+
+
+def stress(materials: tuple, index: jax.Array, F: Tensor3, internal: tuple, L: Tensor3, dt) -> tuple[Tensor3, tuple, Tensor3]:
+    """Return map and Kirchhoff stress of every particle by its own law.
+
+    With several laws each is evaluated everywhere, at the identity where a particle is not its own, so that neither values
+    nor gradients of the wrong law enter.
+    """
+    if len(materials) == 1:
+        F, new, tau = materials[0].step(F, internal[0], L, dt)
+        return F, (new,), tau
+    eye = Tensor3.identity(F[0, 0])
+    F_new, tau_new, states = F, F * 0.0, []
+    for k, law in enumerate(materials):
+        mine = index == k
+        F_k, state_k, tau_k = law.step(F.where(mine, eye), internal[k], L.where(mine, eye * 0.0), dt)
+        F_new, tau_new = F_k.where(mine, F_new), tau_k.where(mine, tau_new)
+        states.append(jax.tree.map(lambda a, b, mine=mine: jnp.where(mine, a, b), state_k, internal[k]))
+    return F_new, tuple(states), tau_new
+
+
+def substep(materials: tuple, particles: Particles, scene: Scene, config: Config, dt: float, state: State) -> State:
+    """One explicit step of length dt [s]."""
+    grid, dtype = config.grid, state.x.dtype
+    geometry = transfer.Geometry(grid, config.mesh)
+    to_grid, to_particles = (
+        (transfer.scatter, transfer._moments) if config.gradient == "forward" else (transfer.p2g, transfer.g2p)
+    )
+    t = state.substep.astype(dtype) * dt
+    mass = _mass(materials, particles)
+
+    v = state.v
+    for force, aux in zip(scene.forces, state.aux):
+        v = force.accelerate(v, state.x, aux, mass, t, dt)
+
+    C = Tensor3.from_array(state.C)
+    growth = (C * dt).add_diagonal(1.0)
+    F = growth @ Tensor3.from_array(state.F)
+    F, internal, tau = stress(materials, particles.material, F, state.internal, C, dt)
+
+    r = config.rpic_damping
+    affine = C if r == 0.0 else C * (1.0 - r) + (C - C.T) * (0.5 * r)
+    A = affine * (mass * grid.dx) - tau * (particles.volume * (4.0 * dt / grid.dx))
+    _, f = transfer.stencil(grid, state.x)
+    q = jnp.stack([mass * v[c] - Af for c, Af in enumerate(A.apply(f))])
+    *momentum, node_mass = to_grid(geometry, state.x, q, A.to_array(), mass)
+
+    threshold = lax.stop_gradient(1e-10 * jnp.max(mass))
+    gravity = [jnp.asarray(a, dtype) for a in scene.gravity]
+    held = node_mass > threshold
+    nodal = tuple(
+        jnp.where(held, transfer.grid_velocity(p, node_mass, threshold) + dt * g, 0.0).reshape(grid.shape)
+        for p, g in zip(momentum, gravity)
+    )
+    nodes = grid.nodes(dtype)
+    for boundary in scene.boundaries:
+        nodal = boundary.apply(nodal, nodes, t, dt)
+
+    v, M = to_particles(geometry, state.x, tuple(a.reshape(-1) for a in nodal))
+    C_new = (M - v[:, None] * f[None, :]) * (4.0 / grid.dx)
+    x = state.x + dt * v
+    for force, aux in zip(scene.forces, state.aux):
+        x, v, C_new = force.constrain(x, v, C_new, aux, t)
+    total = None if state.deformation is None else (growth @ Tensor3.from_array(state.deformation)).to_array()
+    return State(x, v, C_new, F.to_array(), total, internal, state.aux, state.substep + 1)
+
+
+def _watch(status: Status, state: State, config: Config, dt: float) -> Status:
+    """Records the first failure."""
+    shape = jnp.asarray(config.grid.shape, state.x.dtype)[:, None]
+    X = transfer.cells(config.grid, lax.stop_gradient(state.x))
+    inside = jnp.all((X >= 0.5) & (X <= shape - 1.5))
+    reach = jnp.max(jnp.abs(lax.stop_gradient(state.v))) * (dt / config.grid.dx)
+    code = jnp.where(~jnp.isfinite(reach), 1, jnp.where(~inside, 2, jnp.where(reach > 1.0, 3, 0))).astype(jnp.int32)
+    first = (status.code == 0) & (code > 0)
+    return Status(
+        jnp.where(first, code, status.code),
+        jnp.where(first, state.substep, status.substep),
+        jnp.maximum(status.reach, reach),
+    )
+
+
+def _shard(tree: Any, config: Config, count: int):
+    """Places every array whose last or first axis counts particles over the mesh."""
+
+    def place(a):
+        if a.ndim and a.shape[-1] == count:
+            spec = PartitionSpec(*[None] * (a.ndim - 1), "data")
+        elif a.ndim and a.shape[0] == count:
+            spec = PartitionSpec("data")
+        else:
+            return a
+        return lax.with_sharding_constraint(a, NamedSharding(config.mesh, spec))
+
+    return jax.tree.map(place, tree)
+
+
+def _pad(materials, particles: Particles, devices: int):
+    """Adds massless copies of the first particle until the count divides by the number of devices."""
+    extra = -particles.count % devices
+    if not extra:
+        return materials, particles
+
+    def repeat_first(a):
+        return jnp.concatenate([a, jnp.broadcast_to(a[:1], (extra, *a.shape[1:]))])
+
+    padded = jax.tree.map(repeat_first, particles)
+    volume = jnp.concatenate([particles.volume, jnp.zeros(extra, particles.volume.dtype)])
+    materials = jax.tree.map(lambda a: repeat_first(a) if jnp.shape(a) == (particles.count,) else a, materials)
+    return materials, Particles(padded.x, padded.v, volume, padded.material, padded.F, padded.C)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "substeps", "save"))
+def _rollout(materials, particles, scene, state, *, config: Config, substeps: int, save: tuple) -> Trajectory:
+    count, dtype = particles.count, particles.x.dtype
+    materials = jax.tree.map(lambda a: jnp.asarray(a, dtype), materials)
+    if config.mesh is not None:
+        materials, particles = _pad(materials, particles, config.mesh.shape["data"])
+        materials, particles = _shard((materials, particles), config, particles.count)
+    if state is None:
+        state = initial_state(materials, particles, scene, save)
+    dt = 1.0 / (config.fps * substeps)
+    start = state.substep
+
+    def step(materials, scene, carry):
+        state, status = carry
+        state = substep(materials, particles, scene, config, dt, state)
+        if config.mesh is not None:
+            state = _shard(state, config, particles.count)
+        return state, _watch(status, state, config, dt)
+
+    bytes_per_state = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(state))
+    if config.mesh is not None:
+        bytes_per_state //= config.mesh.shape["data"]
+    few = config.frames * substeps * bytes_per_state <= config.checkpoint_bytes
+    block = 1 if few or (config.frames + substeps) * bytes_per_state <= config.checkpoint_bytes else nearest_divisor(substeps)
+    exact_step = functools.partial(step, materials, scene)
+
+    def advance(carry, frame):
+        if config.gradient == "forward":
+            return lax.fori_loop(0, substeps, lambda _, c: exact_step(c), carry)
+        if config.gradient == "last_substep":
+            frozen = functools.partial(step, *lax.stop_gradient((materials, scene)))
+            carry = lax.fori_loop(0, substeps - 1, lambda _, c: frozen(c), lax.stop_gradient(carry))
+            return exact_step(lax.stop_gradient(carry))
+        if config.window is not None:
+            cut = (frame % config.window == 0) & (frame > 0)
+            carry = jax.tree.map(lambda a: jnp.where(cut, lax.stop_gradient(a), a), carry)
+        return checkpointed_scan(exact_step, carry, substeps, block)
+
+    def frame(carry, k):
+        carry = advance(carry, k)
+        state = carry[0]
+        fields = {"x": state.x, "v": state.v, "F": state.deformation, "F_elastic": state.F, "C": state.C}
+        return carry, {name: fields[name] for name in save}
+
+    if not few and config.gradient == "exact":
+        frame = jax.checkpoint(frame, prevent_cse=False)
+    (state, status), saved = lax.scan(frame, (state, Status.fine(dtype)), jnp.arange(config.frames))
+    saved = {name: jnp.moveaxis(a, -1, 1)[:, :count] for name, a in saved.items()}
+    times = (start.astype(dtype) * dt) + (jnp.arange(config.frames, dtype=dtype) + 1) / config.fps
+    return Trajectory(times=times, status=status, state=state, **saved)
