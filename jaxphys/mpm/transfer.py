@@ -24,6 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxphys.mpm.state import PAD, Grid
 
+MIN_SPLIT = 16384  # particles below which splitting a scatter costs more than it gains
 IN_BOUNDS = "promise_in_bounds"  # `stencil` clips the base node, so this holds even for a lost particle
 
 
@@ -75,27 +76,42 @@ def weight_slopes(f: jax.Array) -> jax.Array:
 
 
 def _scatter_loop(geometry: Geometry, x, q, A, m):
-    """CPU: one offset at a time, two real channels per complex scatter."""
+    """CPU: one offset at a time, two real channels per complex scatter.
+
+    XLA's CPU scatter is serial, but independent scatters of one loop body run concurrently: large clouds are cut into four
+    parts with a grid each, summed at the end.
+    """
     index, f = stencil(geometry.grid, x)
     w = weights(f)
     # Without the barrier XLA recomputes the payload for every offset.
     index, w, q, A, m = lax.optimization_barrier((index, w, q, A, m))
     pair = jnp.complex128 if x.dtype == jnp.float64 else jnp.complex64
+    count = x.shape[1]
+    parts = 4 if count >= max(MIN_SPLIT, geometry.size // 8) else 1
+    bounds = [count * p // parts for p in range(parts + 1)]
 
     def add_offset(t, fields):
         i, j, k = t // 9, (t // 3) % 3, t % 3
-        W = w[i, 0] * w[j, 1] * w[k, 2]
         o = [a.astype(x.dtype) for a in (i, j, k)]
-        p = [W * (q[c] + A[c, 0] * o[0] + A[c, 1] * o[1] + A[c, 2] * o[2]) for c in range(3)]
-        node = index + geometry.flat(i, j, k)
-        last = p[2] if m is None else lax.complex(p[2], W * m)
-        return (
-            fields[0].at[node].add(lax.complex(p[0], p[1]), mode=IN_BOUNDS),
-            fields[1].at[node].add(last, mode=IN_BOUNDS),
-        )
+        shift = geometry.flat(i, j, k)
+        out = []
+        for (first, second), start, end in zip(fields, bounds, bounds[1:]):
+            s = slice(start, end)
+            W = w[i, 0][s] * w[j, 1][s] * w[k, 2][s]
+            p = [W * (q[c, s] + A[c, 0, s] * o[0] + A[c, 1, s] * o[1] + A[c, 2, s] * o[2]) for c in range(3)]
+            last = p[2] if m is None else lax.complex(p[2], W * m[s])
+            node = index[s] + shift
+            out.append(
+                (
+                    first.at[node].add(lax.complex(p[0], p[1]), mode=IN_BOUNDS),
+                    second.at[node].add(last, mode=IN_BOUNDS),
+                )
+            )
+        return tuple(out)
 
-    zero = jnp.zeros(geometry.size, pair), jnp.zeros(geometry.size, x.dtype if m is None else pair)
-    a, b = lax.fori_loop(0, 27, add_offset, zero)
+    empty = jnp.zeros(geometry.size, pair), jnp.zeros(geometry.size, x.dtype if m is None else pair)
+    fields = lax.fori_loop(0, 27, add_offset, (empty,) * parts)
+    a, b = (functools.reduce(jnp.add, channel) for channel in zip(*fields))
     return (a.real, a.imag, b) if m is None else (a.real, a.imag, b.real, b.imag)
 
 

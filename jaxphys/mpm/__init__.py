@@ -1,0 +1,21 @@
+"""Differentiable material point method."""
+
+from jaxphys.mpm import materials
+from jaxphys.mpm.simulate import simulate
+from jaxphys.mpm.stability import resolve_substeps, time_step_limits
+from jaxphys.mpm.state import Config, Grid, Particles, Scene, SimulationError, State, Status, Trajectory
+
+__all__ = [
+    "Config",
+    "Grid",
+    "Particles",
+    "Scene",
+    "SimulationError",
+    "State",
+    "Status",
+    "Trajectory",
+    "materials",
+    "resolve_substeps",
+    "simulate",
+    "time_step_limits",
+]

@@ -1,0 +1,47 @@
+"""Eight virtual devices, a persistent compile cache, and a time budget per part that the run itself checks."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# Seconds of test time per part, cold, on two cores.
+BUDGET = {"mpm": 300, "splats": 60, "diffusion": 300, "body": 180, "rest": 360}
+spent: Counter = Counter()
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def part_of(nodeid: str) -> str:
+    parts = nodeid.split("::")[0].split("/")
+    return next((p for p in parts if p in BUDGET), "rest")
+
+
+def pytest_runtest_logreport(report):
+    spent[part_of(report.nodeid)] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line("seconds of test time per part (budget on two cores):")
+    for part, budget in BUDGET.items():
+        terminalreporter.write_line(f"  {part:10s} {spent[part]:6.1f} of {budget}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if hasattr(session.config, "workerinput"):
+        return
+    over = [part for part, budget in BUDGET.items() if spent[part] > budget]
+    if over and exitstatus == 0:
+        print(f"\nover the time budget: {over}")
+        session.exitstatus = 1
