@@ -85,9 +85,19 @@ def eigh(A: Tensor3) -> tuple[tuple, Tensor3]:
     return (a, b, c), Tensor3(tuple(columns)).T
 
 
+def materialize(tree):
+    """The same values, computed once.
+
+    XLA fuses long elementwise chains by computing shared parts again in each consumer; the chains of 3x3 tensor algebra
+    then cost exponentially in compile and run time. A barrier between two tensor operations ends a chain.
+    """
+    return jax.lax.optimization_barrier(tree)
+
+
 def rotate_back(values: tuple, Q: Tensor3) -> Tensor3:
     """Q diag(values) Q^T."""
-    return Tensor3(tuple(tuple(c * d for c, d in zip(row, values)) for row in Q.rows)) @ Q.T
+    values, Q = materialize((tuple(values), Q))
+    return materialize(Tensor3(tuple(tuple(c * d for c, d in zip(row, values)) for row in Q.rows)) @ Q.T)
 
 
 def principal_values(A: Tensor3, Q: Tensor3) -> tuple:
@@ -111,10 +121,11 @@ def _first_order_jvp(primals, tangents):
 
 def _daleckii_krein(dA: Tensor3, Q: Tensor3, G: tuple) -> Tensor3:
     """Q (G o (Q^T dA Q)) Q^T with G = (G00, G11, G22, G01, G02, G12)."""
-    Q, G = _first_order((Q, G))
-    K = Q.T @ dA @ Q
+    Q, G = materialize(_first_order((Q, G)))
+    K = materialize(Q.T @ materialize(materialize(dA) @ Q))
     index = ((0, 3, 4), (3, 1, 5), (4, 5, 2))
-    return Q @ Tensor3(tuple(tuple(G[index[i][j]] * K[i, j] for j in range(3)) for i in range(3))) @ Q.T
+    K = Tensor3(tuple(tuple(G[index[i][j]] * K[i, j] for j in range(3)) for i in range(3)))
+    return materialize(materialize(Q @ materialize(K)) @ Q.T)
 
 
 def _ratio(f, x: jax.Array) -> jax.Array:

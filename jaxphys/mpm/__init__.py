@@ -1,11 +1,13 @@
 """Differentiable material point method."""
 
-from jaxphys.mpm import materials
+from jaxphys.mpm import forces, materials
+from jaxphys.mpm.boundary import Collider, Walls
 from jaxphys.mpm.simulate import simulate
 from jaxphys.mpm.stability import resolve_substeps, time_step_limits
 from jaxphys.mpm.state import Config, Grid, Particles, Scene, SimulationError, State, Status, Trajectory
 
 __all__ = [
+    "Collider",
     "Config",
     "Grid",
     "Particles",
@@ -14,6 +16,8 @@ __all__ = [
     "State",
     "Status",
     "Trajectory",
+    "Walls",
+    "forces",
     "materials",
     "resolve_substeps",
     "simulate",

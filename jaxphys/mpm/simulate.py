@@ -63,6 +63,9 @@ def simulate(materials, particles: Particles, scene: Scene, config: Config, *, s
     concrete = is_concrete(materials, particles, scene)
     if concrete and state is None:
         _check_inside(particles, config)
+        for force in scene.forces:
+            if hasattr(force, "check"):
+                force.check(np.asarray(particles.x))
     if concrete:
         substeps = resolve_substeps(materials, particles, scene, config)
     elif config.substeps == "auto":

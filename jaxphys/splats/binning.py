@@ -12,6 +12,7 @@ from jax import lax
 from jaxphys.splats.project import Screen
 
 _INT_MAX = 2**31 - 1
+KEY_BITS = 32  # width of the packed sort key
 
 
 @jax.tree_util.register_dataclass
@@ -83,7 +84,7 @@ def bin_tiles(screen: Screen, width: int, height: int, tile: int, capacity: int)
     index = jnp.where(slot < needed, (y0 + k // columns) * across + x0 + k % columns, tiles)
     edges = jnp.arange(tiles + 1, dtype=jnp.int32)
     bits = max(1, math.ceil(math.log2(max(n, 2))))
-    if (tiles + 1) << bits <= 2**32:
+    if (tiles + 1) << bits <= 2**KEY_BITS:
         key = lax.sort((index.astype(jnp.uint32) << bits) | owner.astype(jnp.uint32), is_stable=False)
         rank = (key & jnp.uint32((1 << bits) - 1)).astype(jnp.int32)
         start = jnp.searchsorted(key, edges.astype(jnp.uint32) << bits)

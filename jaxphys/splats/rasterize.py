@@ -297,29 +297,30 @@ def _count(scene, camera, tile, near):
     return count_pairs(project(kernels, camera, near), camera.width, camera.height, tile)
 
 
+@jax.custom_vjp
+def _poison_gradient(tree, failed):
+    """`tree`; where `failed`, every gradient that comes back through it is NaN (a zero would look like an answer)."""
+    return tree
+
+
+def _poison_backward(failed, cotangents):
+    return jax.tree.map(lambda g: jnp.where(failed, jnp.nan, g), cotangents), None
+
+
+_poison_gradient.defvjp(lambda tree, failed: (tree, failed), _poison_backward)
+
+
 @functools.partial(jax.jit, static_argnames=("capacity", "tile", "near", "on_overflow"))
 def _render(scene, camera, background, features, capacity, tile, near, on_overflow):
-    kernels, camera, background, features = _promote(scene, camera, background, features)
+    inputs = _promote(scene, camera, background, features)
     width, height = camera.width, camera.height
-    screen = project(kernels, camera, near)
-    blended = [screen.geometry, colors(kernels, camera), screen.depth[:, None]]
-    nonfinite = screen.nonfinite
-    if features is not None:
-        blended.append(features)
-        nonfinite = nonfinite | ~jnp.isfinite(features).all(-1)
-    table = jnp.concatenate(blended, -1)
-    # What is invisible must not poison a gradient: 0 * inf would.
-    table = jnp.where(screen.visible[:, None], table, 0.0)
-    bins = bin_tiles(screen, width, height, tile, capacity)
     across, down = tile_counts(width, height, tile)
-    block = 4 if jax.default_backend() == "cpu" else 1024
-    layout = Layout(across, across * down, tile, min(block, across * down))
-    value, coverage = composite(table[bins.order], bins.rank, bins.start, layout)
-    value = value.reshape(down, across, -1, tile, tile).transpose(0, 3, 1, 4, 2)
-    value = value.reshape(down * tile, across * tile, -1)[:height, :width]
-    alpha = coverage.reshape(down, across, tile, tile).transpose(0, 2, 1, 3)
-    alpha = alpha.reshape(down * tile, across * tile)[:height, :width]
 
+    # The pair list has no derivative. Nothing here costs twice: the compiler merges both projections.
+    kernels, camera, _, _ = lax.stop_gradient(inputs)
+    screen = project(kernels, camera, near)
+    bins = bin_tiles(screen, width, height, tile, capacity)
+    nonfinite = screen.nonfinite if features is None else screen.nonfinite | ~jnp.isfinite(features).all(-1)
     bad_camera = sum(jnp.sum(~jnp.isfinite(leaf), dtype=jnp.int32) for leaf in jax.tree.leaves(camera))
     info = RenderInfo(
         n_needed=bins.needed,
@@ -330,9 +331,26 @@ def _render(scene, camera, background, features, capacity, tile, near, on_overfl
     failed = info.n_nonfinite > 0
     if on_overflow == "raise":
         failed = failed | (info.dropped > 0)
-    # A factor and not a `where`: the NaN must reach the gradients too.
-    valid = jnp.where(failed, jnp.nan, 1.0).astype(alpha.dtype)
-    depth = value[..., 3] / jnp.where(alpha > 0, alpha, 1.0)
-    image = value[..., :3] + (1.0 - alpha)[..., None] * background
-    extra = None if features is None else value[..., 4:] * valid
-    return Rendering(image * valid, alpha * valid, depth * valid, extra, info)
+
+    kernels, camera, background, features = _poison_gradient(inputs, failed)
+    projected = project(kernels, camera, near)
+    blended = [projected.geometry, colors(kernels, camera), projected.depth[:, None]]
+    table = jnp.concatenate(blended if features is None else [*blended, features], -1)
+    # what is invisible must not poison a gradient: 0 * inf would
+    table = jnp.where(screen.visible[:, None], table, 0.0)
+    block = 4 if jax.default_backend() == "cpu" else 1024
+    layout = Layout(across, across * down, tile, min(block, across * down))
+    value, coverage = composite(table[bins.order], bins.rank, bins.start, layout)
+
+    def untile(a):
+        a = a.reshape(down, across, tile, tile, -1).transpose(0, 2, 1, 3, 4)
+        return jnp.where(failed, jnp.nan, a.reshape(down * tile, across * tile, -1)[:height, :width])
+
+    value, alpha = untile(jnp.moveaxis(value, 1, -1)), untile(coverage)[..., 0]
+    return Rendering(
+        image=value[..., :3] + (1.0 - alpha)[..., None] * background,
+        alpha=alpha,
+        depth=value[..., 3] / jnp.where(alpha > 0, alpha, 1.0),
+        features=None if features is None else value[..., 4:],
+        info=info,
+    )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxphys.numerics import expm1_sym, log1p_sym
+from jaxphys.numerics import expm1_sym, log1p_sym, materialize
 from jaxphys.tensor import Tensor3
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def log_strain(F: Tensor3) -> tuple[Tensor3, Tensor3]:
     F F^T - I is formed from H = F - I, so a small strain keeps its relative precision in float32.
     """
     H = F.add_diagonal(-1.0)
-    logarithm, Q = log1p_sym(H + H.T + H @ H.T)
+    logarithm, Q = log1p_sym(materialize(H + H.T + H @ H.T))
     return (logarithm * 0.5).add_diagonal(jnp.where(F.det > 0, 0.0, jnp.nan)), Q
 
 
@@ -148,7 +148,7 @@ def restretch(F: Tensor3, change: Tensor3, Q: Tensor3) -> Tensor3:
 
     The rotation is kept, and F is kept to the last bit where `change` is 0, so that elastic particles do not drift.
     """
-    return F + expm1_sym(change, Q) @ F
+    return materialize(F + expm1_sym(materialize(change), Q) @ F)
 
 
 def hencky_stress(eps: Tensor3, mu: jax.Array, lam: jax.Array) -> Tensor3:
