@@ -6,9 +6,16 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .PHONY: demo test lint validate tables bench clean
 
+# Debian and Ubuntu split ensurepip off; there the pip of $(PYTHON) brings pip into the environment.
+define create
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(1) || { $(PYTHON) -m venv --clear --without-pip $(1) \
+		&& $(PYTHON) -m pip --python $(1)/bin/python install pip; }
+endef
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev,notebooks]' --constraint constraints.txt
+	$(call create,.venv)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,notebooks]' --constraint constraints.txt
 	touch $@
 
 demo: .venv/installed
@@ -28,14 +35,20 @@ validate: .venv/installed
 tables: .venv/installed
 	$(BIN)/python -m experiments.tables
 
-.venv-bench/installed: pyproject.toml
-	$(PYTHON) -m venv .venv-bench
-	-.venv-bench/bin/pip install --quiet torch==2.13.0
-	.venv-bench/bin/pip install --quiet --editable '.[bench]'
+# One peer at a time: one that cannot be installed here is named, and the others are still measured.
+PEERS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")
+
+.venv-bench/installed: pyproject.toml constraints.txt
+	$(call create,.venv-bench)
+	.venv-bench/bin/python -m pip install --quiet --editable . --constraint constraints.txt
+	@.venv-bench/bin/python -c '$(PEERS)' | while read -r peer; do \
+		.venv-bench/bin/python -m pip install --quiet "$$peer" </dev/null || echo "no $$peer on this machine"; \
+	done
 	touch $@
 
+# make bench BENCH=mpm for one of them
 bench: .venv-bench/installed
-	.venv-bench/bin/python -m experiments.bench.run
+	.venv-bench/bin/python -m experiments.bench.run $(BENCH)
 
 clean:
 	rm -rf .venv .venv-bench .cache build dist runs

@@ -1,7 +1,11 @@
-"""Writes BUILD.md's tables from experiments/results/*.json, between `<!-- table -->` and `<!-- /table -->`.
+"""Writes the tables and figures of BUILD.md and README.md from experiments/results/*.json.
 
-    python -m experiments.tables            rewrites BUILD.md
-    python -m experiments.tables --check    fails when BUILD.md differs from the results
+    python -m experiments.tables            rewrites them
+    python -m experiments.tables --check    fails when a figure in them differs from its JSON
+
+`<!-- table:mpm_* -->` to `<!-- /table -->` holds the results whose names match: one row per checked figure of a
+validated case, or, for a pattern that begins with bench_, one per comparison of a benchmark. In a sentence, one number
+stands between `<!-- figure:dam_break.front_rms_percent -->` and `<!-- /figure -->`.
 """
 
 from __future__ import annotations
@@ -12,31 +16,73 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = re.compile(r"(<!-- table -->\n).*?(<!-- /table -->)", re.S)
+RESULTS = ROOT / "experiments/results"
+TABLE = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
+FIGURE = re.compile(r"(<!-- figure:(\w+)\.(\w+) -->).*?(<!-- /figure -->)", re.S)
+CASE_HEAD = ("case", "figure", "value", "bar", "met", "commit", "device")
+BENCH_HEAD = ("benchmark", "ours", "peer", "ratio", "bar", "met", "commit", "device")
 
 
-def table() -> str:
-    """One row per checked figure."""
-    rows = ["| case | figure | value | bar | met | commit | device |", "|---|---|---|---|---|---|---|"]
-    for path in sorted((ROOT / "experiments/results").glob("*.json")):
-        result = json.loads(path.read_text())
-        for key, check in result.get("checks", {}).items():
-            met = "yes" if check["met"] else "**no**"
-            rows.append(
-                f"| {path.stem} | {key} | {result[key]:.4g} | {check['bar']} | {met} | {result['commit']} | {result['device']} |"
-            )
-    return "\n".join(rows) + "\n"
+def show(value) -> str:
+    """Four digits of a number; yes or no; '-' for what was not measured."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "**no**"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows_of(name: str, result: dict) -> tuple[tuple[str, ...], list[tuple]]:
+    where = (result["commit"], result["device"])
+    if "rows" not in result:
+        return CASE_HEAD, [
+            (name, key, result[key], check["bar"], check["met"], *where) for key, check in result["checks"].items()
+        ]
+    rows = []
+    for r in result["rows"]:
+        peer = f"{show(r['peer'])} {r['unit']} ({r['peer_name']})" if r["peer_name"] else None
+        rows.append((r["what"], f"{show(r['ours'])} {r['unit']}", peer, r["ratio"], r["bar"], r["met"], *where))
+    return BENCH_HEAD, rows
+
+
+def table(pattern: str) -> str:
+    """A Markdown table of the results that match."""
+    head, rows = (), []
+    for path in sorted(RESULTS.glob(f"{pattern}.json")):
+        if path.stem.startswith("bench_") != pattern.startswith("bench_"):
+            continue  # so that `*` means the validated cases
+        head, more = rows_of(path.stem, json.loads(path.read_text()))
+        rows += more
+    if not rows:
+        return "Not measured yet.\n"
+    cells = [head, ("---",) * len(head), *(tuple(map(show, row)) for row in rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def figure(name: str, key: str) -> str:
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return "(not measured yet)"
+    return show(json.loads(path.read_text())[key])
+
+
+def render(text: str) -> str:
+    text = TABLE.sub(lambda m: m[1] + table(m[2]) + m[3], text)
+    return FIGURE.sub(lambda m: m[1] + figure(m[2], m[3]) + m[4], text)
 
 
 def main(argv: list[str]) -> int:
-    path = ROOT / "BUILD.md"
-    old = path.read_text()
-    new = MARK.sub(lambda m: m[1] + table() + m[2], old)
-    if "--check" in argv:
+    differing = []
+    for path in (ROOT / "BUILD.md", ROOT / "README.md"):
+        old = path.read_text() if path.exists() else ""
+        new = render(old)
         if new != old:
-            print("BUILD.md differs from experiments/results: run `make tables`")
-        return int(new != old)
-    path.write_text(new)
+            differing.append(path.name)
+            if "--check" not in argv:
+                path.write_text(new)
+    if differing and "--check" in argv:
+        print(f"{', '.join(differing)} differ from experiments/results: run `make tables`")
+        return 1
     return 0
 
 
