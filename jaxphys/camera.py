@@ -53,7 +53,9 @@ class Camera:
         _check_size(width, height)
         if not isinstance(fov_degrees, jax.core.Tracer) and not 0 < fov_degrees < 180:
             raise ValueError(f"fov_degrees must lie between 0 and 180, got {fov_degrees}")
-        eye, target, up = (jnp.asarray(v, dtype=jnp.result_type(float, jnp.asarray(v).dtype)) for v in (eye, target, up))
+        eye, target, up = (
+            jnp.asarray(v, dtype=jnp.result_type(float, jnp.asarray(v).dtype)) for v in (eye, target, up)
+        )
         for name, v in (("eye", eye), ("target", target), ("up", up)):
             if v.shape != (3,):
                 raise ValueError(f"{name} must have shape (3,), got {v.shape}")

@@ -58,7 +58,7 @@ def read_video(path: str | os.PathLike) -> tuple[np.ndarray, float]:
     try:
         with imageio.get_reader(path) as reader:
             meta = reader.get_meta_data()
-            frames = [np.asarray(frame)[..., :3] for frame in reader]
+            frames = [np.asarray(frame)[..., :3] for frame in reader.iter_data()]
     except Exception as error:  # each plug-in has its own exceptions
         raise ValueError(f"{path}: cannot be read as a video ({error})") from error
     if not frames:
@@ -173,7 +173,9 @@ def _to_bytes(values, name: str, ndim: int) -> np.ndarray:
         raise ValueError(f"{name} must be float in [0, 1], got {values.dtype}; divide 8-bit pixels by 255")
     values = values.astype(np.float32)
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds NaN or infinity: what made it has failed (a Rendering says why: call its check())")
+        raise ValueError(
+            f"{name} holds NaN or infinity: what made it has failed (a Rendering says why: call its check())"
+        )
     low, high = float(values.min()), float(values.max())
     if low < -_SLACK or high > 1 + _SLACK:
         raise ValueError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}]; clip it, or divide by its range")

@@ -50,8 +50,9 @@ def safe_norm(A: Tensor3) -> jax.Array:
 def eigh(A: Tensor3) -> tuple[tuple, Tensor3]:
     """Eigenvalues and eigenvectors of a symmetric tensor by cyclic Jacobi rotations (Golub and Van Loan, section 8.5).
 
-    Each pass annihilates the component 01 and renames the axes (0, 1, 2) -> (2, 0, 1), so one small loop body serves all
-    three planes. 12 passes (float32) or 15 (float64) reach round-off. Not for differentiation: use the functions below.
+    Each pass annihilates the component 01 and renames the axes (0, 1, 2) -> (2, 0, 1), so one small loop body serves
+    all three planes. 12 passes (float32) or 15 (float64) reach round-off. Not for differentiation: use the functions
+    below.
 
     Args:
         A: symmetric; only the upper triangle is read.
@@ -85,19 +86,44 @@ def eigh(A: Tensor3) -> tuple[tuple, Tensor3]:
     return (a, b, c), Tensor3(tuple(columns)).T
 
 
-def materialize(tree):
-    """The same values, computed once.
+def _swap(_, pair):
+    return pair[1], pair[0]
 
-    XLA fuses long elementwise chains by computing shared parts again in each consumer; the chains of 3x3 tensor algebra
-    then cost exponentially in compile and run time. A barrier between two tensor operations ends a chain.
+
+def _swap_twice(x):
+    return jax.lax.fori_loop(0, 2, _swap, (x, x))[0]
+
+
+def _identity(x):
+    return x
+
+
+def materialize(tree):
+    """The same values, written to memory once.
+
+    XLA on CPU fuses cheap elementwise chains by repeating them in every consumer, so the chains of 3x3 tensor algebra
+    grow exponentially in compile and run time; it drops `optimization_barrier` before it fuses. A loop is never fused:
+    two passes of one that swaps its carry leave the values as they were.
     """
-    return jax.lax.optimization_barrier(tree)
+    return jax.lax.platform_dependent(tree, cpu=_swap_twice, default=_identity)
+
+
+def _symmetric(upper: dict) -> Tensor3:
+    """The symmetric tensor of the components {(i, j): value, i <= j}."""
+    upper = materialize(upper)
+    return Tensor3(tuple(tuple(upper[min(i, j), max(i, j)] for j in range(3)) for i in range(3)))
+
+
+def _conjugate(Q: Tensor3, M: Tensor3) -> Tensor3:
+    """Q M Q^T of a symmetric M, its six components."""
+    QM = Q @ M
+    return _symmetric({(i, j): sum(QM[i, k] * Q[j, k] for k in range(3)) for i in range(3) for j in range(i, 3)})
 
 
 def rotate_back(values: tuple, Q: Tensor3) -> Tensor3:
     """Q diag(values) Q^T."""
-    values, Q = materialize((tuple(values), Q))
-    return materialize(Tensor3(tuple(tuple(c * d for c, d in zip(row, values)) for row in Q.rows)) @ Q.T)
+    upper = {(i, j): sum(Q[i, k] * values[k] * Q[j, k] for k in range(3)) for i in range(3) for j in range(i, 3)}
+    return _symmetric(upper)
 
 
 def principal_values(A: Tensor3, Q: Tensor3) -> tuple:
@@ -108,7 +134,7 @@ def principal_values(A: Tensor3, Q: Tensor3) -> tuple:
 
 @jax.custom_jvp
 def _first_order(x):
-    """Identity that refuses to be differentiated: the rules below hold Q fixed, so a second derivative would be wrong."""
+    """Identity that refuses to be differentiated: with Q held fixed a second derivative would be wrong."""
     return x
 
 
@@ -121,11 +147,11 @@ def _first_order_jvp(primals, tangents):
 
 def _daleckii_krein(dA: Tensor3, Q: Tensor3, G: tuple) -> Tensor3:
     """Q (G o (Q^T dA Q)) Q^T with G = (G00, G11, G22, G01, G02, G12)."""
-    Q, G = materialize(_first_order((Q, G)))
-    K = materialize(Q.T @ materialize(materialize(dA) @ Q))
+    Q, G = _first_order((Q, G))
+    K = _conjugate(Q.T, dA)
     index = ((0, 3, 4), (3, 1, 5), (4, 5, 2))
     K = Tensor3(tuple(tuple(G[index[i][j]] * K[i, j] for j in range(3)) for i in range(3)))
-    return materialize(materialize(Q @ materialize(K)) @ Q.T)
+    return _conjugate(Q, K)
 
 
 def _ratio(f, x: jax.Array) -> jax.Array:

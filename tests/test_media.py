@@ -78,9 +78,9 @@ def test_bad_paths_rates_and_files_are_refused(tmp_path):
         media.read_video(tmp_path / "none.mp4")
     (tmp_path / "bad.mp4").write_bytes(b"not a video")
     (tmp_path / "bad.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="bad.mp4"):
+    with pytest.raises(ValueError, match=r"bad\.mp4"):
         media.read_video(tmp_path / "bad.mp4")
-    with pytest.raises(ValueError, match="bad.png"):
+    with pytest.raises(ValueError, match=r"bad\.png"):
         media.read_image(tmp_path / "bad.png")
 
 

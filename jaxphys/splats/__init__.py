@@ -11,15 +11,15 @@ from jaxphys.splats.deform import deform
 from jaxphys.splats.formats import read_ply, write_ply
 from jaxphys.splats.gaussians import Y_DOWN_TO_Z_UP, Gaussians, Kernels, concatenate, quat_to_matrix
 from jaxphys.splats.harmonics import evaluate_sh, rgb_to_sh, rotate_sh, sh_to_rgb
-from jaxphys.splats.rasterize import CapacityError, Rendering, RenderInfo, plan_capacity, render, render_video
+from jaxphys.splats.rasterize import CapacityError, RenderInfo, Rendering, plan_capacity, render, render_video
 
 __all__ = [
+    "Y_DOWN_TO_Z_UP",
     "CapacityError",
     "Gaussians",
     "Kernels",
     "RenderInfo",
     "Rendering",
-    "Y_DOWN_TO_Z_UP",
     "concatenate",
     "deform",
     "evaluate_sh",

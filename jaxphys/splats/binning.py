@@ -1,4 +1,4 @@
-"""Which Gaussians touch which tile of the picture: a list of (tile, Gaussian) pairs of fixed length, sorted by depth."""
+"""Which Gaussians touch which tile of the picture: a list of (tile, Gaussian) pairs of fixed length, in depth order."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def bin_tiles(screen: Screen, width: int, height: int, tile: int, capacity: int)
     """Lists the pairs; where `needed` exceeds `capacity` those of the farthest Gaussians are missing.
 
     Gaussians are sorted by depth once; pairs are then written in depth order, so sorting them by tile alone, with ties
-    kept in order, gives every tile's list front to back. Where tile and depth rank fit in 32 bits they are one sort key,
-    which is about three times faster than a stable sort of pairs.
+    kept in order, gives every tile's list front to back. Where tile and depth rank fit in 32 bits they are one sort
+    key, which is about three times faster than a stable sort of pairs.
     """
     n = screen.depth.shape[0]
     across, down = tile_counts(width, height, tile)

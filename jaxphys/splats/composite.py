@@ -61,7 +61,7 @@ def composite(table: jax.Array, rank: jax.Array, start: jax.Array, layout: Layou
 
 
 def _schedule(start: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Tile index (-1 for padding), pair count and first pair, each (blocks, block): tiles of similar length together."""
+    """Tile index (-1 for padding), pair count and first pair, each (blocks, block), longest tiles first."""
     count = start[1:] - start[:-1]
     order = jnp.argsort(-count).astype(jnp.int32)
     order = jnp.concatenate([order, jnp.full(layout.blocks * layout.block - layout.tiles, -1, jnp.int32)])

@@ -44,5 +44,9 @@ def deform(gaussians: Gaussians, x: jax.Array, F: jax.Array) -> Kernels:
     regular = jnp.abs(f.det) > 1e-6 * f.inner(f) ** 1.5
     rotation = polar_rotation(f.where(regular, Tensor3.identity(f[0, 0])))
     return Kernels(
-        x, jnp.moveaxis(cov.to_array(), -1, 0), gaussians.opacity, gaussians.sh, jnp.moveaxis(rotation.to_array(), -1, 0)
+        x,
+        jnp.moveaxis(cov.to_array(), -1, 0),
+        gaussians.opacity,
+        gaussians.sh,
+        jnp.moveaxis(rotation.to_array(), -1, 0),
     )

@@ -85,7 +85,9 @@ def read_ply(path: str | os.PathLike) -> Gaussians:
             )
     bad = (values["quat"] == 0).all(-1)
     if bad.any():
-        raise ValueError(f"{path}: rot_* of {bad.sum()} Gaussians is zero (first: vertex {int(np.argmax(bad))}), no rotation")
+        raise ValueError(
+            f"{path}: rot_* of {bad.sum()} Gaussians is zero (first: vertex {int(np.argmax(bad))}), no rotation"
+        )
     return Gaussians(**{name: jnp.asarray(value) for name, value in values.items()})
 
 
@@ -95,7 +97,7 @@ def write_ply(path: str | os.PathLike, gaussians: Gaussians) -> None:
     An opacity of exactly 0 or 1 has no finite logit; the nearest logit that reads back as the same float32 is written.
 
     Raises:
-        ValueError: wrong shapes, non-finite values, scale <= 0, opacity outside 0..1, a zero quaternion, a missing folder.
+        ValueError: wrong shapes, non-finite values, scale <= 0, opacity outside 0..1, a zero quaternion, no folder.
 
     >>> import tempfile
     >>> g = Gaussians.create([[0.0, 0.0, 1.0]], scale=0.1, color=0.5)
@@ -180,7 +182,9 @@ def _read_vertices(body: bytes, form: str, elements: list[_Element], path) -> di
         skip = sum(e.count for e in before)
         rows = [line.split() for line in lines if line.strip()][skip : skip + vertex.count]
         if len(rows) < vertex.count:
-            raise ValueError(f"{path}: truncated: the header promises {vertex.count} vertices, the body has {len(rows)}")
+            raise ValueError(
+                f"{path}: truncated: the header promises {vertex.count} vertices, the body has {len(rows)}"
+            )
         wrong = next((i for i, row in enumerate(rows) if len(row) != len(vertex.properties)), None)
         if wrong is not None:
             raise ValueError(

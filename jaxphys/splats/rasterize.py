@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -94,9 +94,9 @@ def render(
     eq. 3; constants in `jaxphys.splats.composite`). Pixels whose transmittance fell below 1e-4 stop early, so their
     alpha ends slightly below 1.
 
-    No failure looks like a picture: called eagerly, overflow and non-finite input raise; inside a trace (jit, grad, vmap)
-    every output becomes NaN, and so do the gradients. Map over views or frames with `lax.map` or `render_video`, not
-    `vmap`, which would run every view as long as the slowest.
+    No failure looks like a picture: called eagerly, overflow and non-finite input raise; inside a trace (jit, grad,
+    vmap) every output becomes NaN, and so does every gradient. Map over views or frames with `lax.map` or
+    `render_video`, not `vmap`, which would run every view as long as the slowest.
 
     Args:
         scene: Gaussians, or Kernels from `deform`.
@@ -274,7 +274,9 @@ def _plan_exact(needed: jax.Array, rounded: bool = True) -> int:
 def _check_options(camera, capacity, tile, near, on_overflow) -> None:
     if not isinstance(camera, Camera):
         raise ValueError(f"expected a Camera, got {type(camera).__name__}")
-    if capacity is not None and (isinstance(capacity, bool) or not isinstance(capacity, int) or not 0 < capacity < 2**31):
+    if capacity is not None and (
+        isinstance(capacity, bool) or not isinstance(capacity, int) or not 0 < capacity < 2**31
+    ):
         raise ValueError(f"capacity must be a positive int (static), got {capacity!r}")
     if not isinstance(tile, int) or not 1 <= tile <= 64:
         raise ValueError(f"tile must be an int from 1 to 64 pixels, got {tile!r}")
@@ -298,7 +300,7 @@ def _count(scene, camera, tile, near):
 
 
 @jax.custom_vjp
-def _poison_gradient(tree, failed):
+def _poison_gradient(tree: Any, failed: jax.Array) -> Any:
     """`tree`; where `failed`, every gradient that comes back through it is NaN (a zero would look like an answer)."""
     return tree
 

@@ -65,13 +65,14 @@ def test_quaternions_match_scipy():
     back = matrix_to_quat(jnp.asarray(rotations.as_matrix(), jnp.float32))
     np.testing.assert_allclose(jnp.abs(jnp.sum(back * q, -1)), 1.0, atol=1e-6)
     np.testing.assert_allclose(
-        quat_to_matrix(quat_multiply(q[:100], q[100:200])), (rotations[:100] * rotations[100:200]).as_matrix(), atol=2e-6
+        quat_to_matrix(quat_multiply(q[:100], q[100:200])),
+        (rotations[:100] * rotations[100:200]).as_matrix(),
+        atol=2e-6,
     )
 
 
-@pytest.mark.parametrize("count", [4, 9, 16])
-def test_moving_scene_and_camera_together_changes_nothing(count):
-    scene = random_scene(count=count)
+def test_moving_scene_and_camera_together_changes_nothing():
+    scene = random_scene()
     camera = Camera.look_at((2.0, -1.0, 0.8), (0.0, 0.0, 0.0), width=40, height=40)
     R = Rotation.random(rng=np.random.default_rng(3)).as_matrix()
     t = np.array([0.3, -2.0, 1.0])
@@ -90,7 +91,7 @@ def test_moving_scene_and_camera_together_changes_nothing(count):
 
 
 def test_scaling_scene_and_distance_together_changes_nothing():
-    scene = random_scene(count=4)
+    scene = random_scene()
     camera = Camera.look_at((2.0, -1.0, 0.8), (0.0, 0.0, 0.0), width=40, height=40)
     far = dataclasses.replace(camera, t=3.0 * camera.t)
     a = splats.render(scene, camera, capacity=8192)
@@ -113,7 +114,7 @@ def test_deformed_covariance_and_gradient_at_rest():
             return jnp.sum(weight * kernels.rotation) + 100 * jnp.sum(weight * kernels.cov)
 
         for at in (jnp.broadcast_to(jnp.eye(3), (3, 3, 3)), jnp.diag(jnp.array([2.0, 1.0, 1.0])) + 0 * weight):
-            check_grads(jax.jit(loss), (at,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+            check_grads(jax.jit(loss), (at,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
 def test_select_and_concatenate():

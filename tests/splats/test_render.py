@@ -78,11 +78,16 @@ def dense(values):
     depth = c[:, 2]
     limits = [  # of x/z and y/z, 30 % of the half field of view beyond the picture
         (camera.cx / camera.fx + 0.15 * WIDTH / camera.fx, (WIDTH - camera.cx) / camera.fx + 0.15 * WIDTH / camera.fx),
-        (camera.cy / camera.fy + 0.15 * HEIGHT / camera.fy, (HEIGHT - camera.cy) / camera.fy + 0.15 * HEIGHT / camera.fy),
+        (
+            camera.cy / camera.fy + 0.15 * HEIGHT / camera.fy,
+            (HEIGHT - camera.cy) / camera.fy + 0.15 * HEIGHT / camera.fy,
+        ),
     ]
     u, v = (jnp.clip(c[:, i] / depth, -limits[i][0], limits[i][1]) for i in range(2))
     zero = jnp.zeros_like(depth)
-    J = jnp.array([[camera.fx / depth, zero, -camera.fx * u / depth], [zero, camera.fy / depth, -camera.fy * v / depth]])
+    J = jnp.array(
+        [[camera.fx / depth, zero, -camera.fx * u / depth], [zero, camera.fy / depth, -camera.fy * v / depth]]
+    )
     J = J.transpose(2, 0, 1) @ camera.R
     inverse = jnp.linalg.inv(J @ cov @ J.transpose(0, 2, 1) + 0.3 * jnp.eye(2))
     centre = jnp.stack([camera.fx * c[:, 0] / depth + camera.cx, camera.fy * c[:, 1] / depth + camera.cy], -1)
@@ -179,7 +184,7 @@ def edit(name, value, rows=slice(0, 50)):
         edit("F", np.diag([1.0, 1.0, 0.0])),  # a disc
         edit("F", np.diag([1.0, 1.0, -1.0])),  # turned inside out
     ],
-    ids="behind at_camera out_of_sight zero_scale transparent opaque all_transparent identity point disc inverted".split(),
+    ids="behind,at_camera,all_out_of_sight,zero_scale,clear,opaque,all_clear,identity,point,disc,inverted".split(","),
 )
 def test_finite_at_bad_points(values, gradient_of):
     (_, pictures), gradient = gradient_of(values)

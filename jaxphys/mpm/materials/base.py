@@ -37,8 +37,8 @@ def law(cls: type[T]) -> type[T]:
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False, kw_only=True)(cls))
 
 
-def variants(default: str = "default") -> Any:
-    """The static field `variant`: it selects between the definition and what released codes compute."""
+def static(default: Any) -> Any:
+    """A field that is a choice and no parameter: a change of it recompiles."""
     return dataclasses.field(default=default, metadata=dict(static=True))
 
 
@@ -57,7 +57,8 @@ class Law:
 
     A law maps the trial elastic deformation gradient (I + dt L) F to the elastic deformation gradient it keeps and the
     Kirchhoff stress tau = J sigma. What it remembers beside F (hardening, damage, volume) is its internal state; its
-    parameters never change. A state with det F <= 0 is not physical and gives a stress of NaN, never a plausible number.
+    parameters never change. A state with det F <= 0 is not physical and gives a stress of NaN, never a plausible
+    number.
     """
 
     density: jax.Array | float  # kg/m^3, at F = I
@@ -95,7 +96,7 @@ class Law:
         return jnp.zeros_like(jnp.asarray(self.density, float))
 
     def energy(self, F: Tensor3, internal: Any = None) -> jax.Array:
-        """Elastic energy per undeformed volume Psi(F) [J/m^3], tau = dPsi/dF F^T. `internal=None`: a virgin material."""
+        """Elastic energy per undeformed volume Psi(F) [J/m^3], tau = dPsi/dF F^T; `internal=None`: as new."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
 """Weakly compressible fluids. Of F they remember the volume alone: F = J^(1/3) I.
 
-The pressure is p = bulk_modulus / gamma (J^-gamma - 1) (Tait 1888, Cole 1948), tau = J sigma. PAC-NeRF's kappa (J - J^-6) I is
-this stress with gamma = 7 and kappa = bulk_modulus / 7.
+The pressure is p = bulk_modulus / gamma (J^-gamma - 1) (Tait 1888, Cole 1948), tau = J sigma. PAC-NeRF's kappa (J -
+J^-6) I is this stress with gamma = 7 and kappa = bulk_modulus / 7.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxphys.mpm.materials.base import MODULUS, VISCOSITY, YIELD_STRESS, Bound, Law, law, physical_det, variants
+from jaxphys.mpm.materials.base import MODULUS, VISCOSITY, YIELD_STRESS, Bound, Law, law, physical_det, static
 from jaxphys.numerics import safe_norm
 from jaxphys.tensor import Tensor3
 
@@ -53,19 +53,20 @@ class Water(FluidLaw):
     """Weakly compressible inviscid fluid: tau = -J p(J) I with Tait's equation of state.
 
     As it is, the fluid carries tension down to p = -bulk_modulus / gamma, which holds a jet together and conserves
-    volume exactly. With `cavitation=True` p is never negative: separating fluid is free of stress, and its opened volume must
-    close again before pressure builds. Choose bulk_modulus = density c^2 with c about ten times the greatest speed: the
-    density then varies by 1 %. (The fluid of the released codes is gamma = 1.1 and bulk_modulus = 1.1 times theirs.)
+    volume exactly. With `cavitation=True` p is never negative: separating fluid is free of stress, and its opened
+    volume must close again before pressure builds. Choose bulk_modulus = density c^2 with c about ten times the
+    greatest speed: the density then varies by 1 %. (The fluid of the released codes is gamma = 1.1 and bulk_modulus =
+    1.1 times theirs.)
 
     >>> water = Water(density=1000.0, bulk_modulus=2e6)
     >>> F = Tensor3.diagonal(jnp.array(0.99 ** (1 / 3)))
     >>> _, _, tau = water.step(F, (), F * 0.0, 1e-4)
     >>> print(f"{-tau[0, 0] / 0.99:.0f} Pa")
-    20832 Pa
+    20825 Pa
     """
 
     gamma: jax.Array | float = GAMMA  # 1
-    cavitation: bool = variants(False)
+    cavitation: bool = static(False)
 
     bounds: ClassVar[dict[str, Bound]] = FluidLaw.bounds | {"gamma": Bound(1.05, 15.0, "1", "linear")}
 
@@ -87,12 +88,12 @@ class NewtonianFluid(FluidLaw):
 
     Batchelor 1967, section 3.3, with no bulk viscosity; the shear stress in simple shear is viscosity times shear rate.
 
-    `variant="released"`: tau = K/2 (J^2 - 1) I + viscosity J^(-2/3) dev(b) with F never relaxed, as warp-mpm's descendants
-    compute it: a soft neo-Hookean solid, whose "viscosity" is a shear modulus [Pa].
+    `variant="released"`: tau = K/2 (J^2 - 1) I + viscosity J^(-2/3) dev(b) with F never relaxed, as warp-mpm's
+    descendants compute it: a soft neo-Hookean solid, whose "viscosity" is a shear modulus [Pa].
     """
 
     viscosity: jax.Array | float  # Pa s
-    variant: str = variants()
+    variant: str = static("default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = FluidLaw.bounds | {"viscosity": VISCOSITY}
@@ -118,16 +119,17 @@ class NewtonianFluid(FluidLaw):
 class NonNewtonianFluid(FluidLaw):
     """Weakly compressible yield-stress fluid: tau = -J p(J) I + 2 J eta(rate) dev(D), rate = sqrt(2 dev(D) : dev(D)).
 
-    Herschel and Bulkley 1926, with the yield term regularised as Papanastasiou 1987 does and the power law by the same rate
-    1 / regularization:
+    Herschel and Bulkley 1926, with the yield term regularised as Papanastasiou 1987 does and the power law by the same
+    rate 1 / regularization:
 
-        eta = yield_stress (1 - exp(-regularization rate)) / rate + viscosity (rate^2 + regularization^-2)^((exponent - 1)/2)
+        eta = yield_stress (1 - exp(-regularization rate)) / rate
+            + viscosity (rate^2 + regularization^-2)^((exponent - 1) / 2)
 
-    so the stress in simple shear is yield_stress + viscosity rate^exponent well above the rate 1 / regularization, and below it
-    the material creeps with the viscosity yield_stress regularization, which sets the time step. Here `yield_stress` is the shear
-    stress at which it flows (a uniaxial one is sqrt(3) times larger). An exponent above 1 is refused: a shear-thickening fluid
-    has no greatest viscosity, hence no stable explicit step. The released codes' "non-Newtonian" material is not a fluid law:
-    it is `Foam(variant="released_non_newtonian")`.
+    so the stress in simple shear is yield_stress + viscosity rate^exponent well above the rate 1 / regularization, and
+    below it the material creeps with the viscosity yield_stress regularization, which sets the time step. Here
+    `yield_stress` is the shear stress at which it flows (a uniaxial one is sqrt(3) times larger). An exponent above 1
+    is refused: a shear-thickening fluid has no greatest viscosity, hence no stable explicit step. The released codes'
+    "non-Newtonian" material is not a fluid law: it is `Foam(variant="released_non_newtonian")`.
     """
 
     yield_stress: jax.Array | float  # Pa, in shear

@@ -17,7 +17,7 @@ from jaxphys.mpm.materials.base import (
     log_strain,
     physical_det,
     restretch,
-    variants,
+    static,
 )
 from jaxphys.numerics import clamp_sym, expm1_sym, safe_norm
 from jaxphys.tensor import Tensor3, polar_rotation
@@ -73,10 +73,10 @@ class Sand(HenckyLaw):
 class Snow(ElasticLaw):
     """Snow: fixed corotated elasticity whose principal stretches are clamped, and that hardens as it is compressed.
 
-    Stomakhin et al. 2013, "A material point method for snow simulation", section 5: stretches in
-    [1 - critical_compression, 1 + critical_stretch]; what is clamped off goes into the plastic volume Jp (the internal
-    state, kept as ln Jp); both Lame parameters are multiplied by h = exp(hardening (1 - Jp)), at most `max_hardening` (the
-    paper has no limit, but an explicit step needs one).
+    Stomakhin et al. 2013, "A material point method for snow simulation", section 5: stretches in [1 -
+    critical_compression, 1 + critical_stretch]; what is clamped off goes into the plastic volume Jp (the internal
+    state, kept as ln Jp); both Lame parameters are multiplied by h = exp(hardening (1 - Jp)), at most `max_hardening`
+    (the paper has no limit, but an explicit step needs one).
 
     `variant="released"`: no stress and no clamp, as in warp-mpm and PhysGaussian, whose "snow" is a stub.
     """
@@ -85,7 +85,7 @@ class Snow(ElasticLaw):
     critical_compression: jax.Array | float = 2.5e-2  # 1, theta_c
     critical_stretch: jax.Array | float = 7.5e-3  # 1, theta_s
     max_hardening: jax.Array | float = 10.0  # 1, greatest factor h on the moduli
-    variant: str = variants()
+    variant: str = static("default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = ElasticLaw.bounds | {

@@ -1,7 +1,7 @@
 """Elastoplastic solids: Hencky elasticity with a von Mises yield surface in Kirchhoff stress.
 
-s = 2 mu dev(eps) is the deviatoric stress, and the yield surface for a uniaxial yield stress Y is |s| = sqrt(2/3) Y. With
-the exponential map of the flow rule, the return is a change of the logarithmic strain alone (Simo 1992).
+s = 2 mu dev(eps) is the deviatoric stress, and the yield surface for a uniaxial yield stress Y is |s| = sqrt(2/3) Y.
+With the exponential map of the flow rule, the return is a change of the logarithmic strain alone (Simo 1992).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from jaxphys.mpm.materials.base import (
     law,
     log_strain,
     restretch,
+    static,
     times_stretch,
-    variants,
 )
 from jaxphys.numerics import safe_div, safe_norm
 from jaxphys.tensor import Tensor3
@@ -36,14 +36,14 @@ class Metal(HenckyLaw):
 
     Simo and Hughes 1998, box 3.2, on logarithmic strain. Internal state: the equivalent plastic strain alpha.
 
-    `variant="released"`: radius `yield_stress` (no sqrt(2/3)), which a step raises by 2 mu hardening dgamma (hardening is a
-    pure number there), stress times the stretch. The state then holds the rise in yield stress [Pa]. (The released codes
-    also carry it from one optimisation step to the next by overwriting the parameter; a law here cannot.)
+    `variant="released"`: radius `yield_stress` (no sqrt(2/3)), which a step raises by 2 mu hardening dgamma (hardening
+    is a pure number there), stress times the stretch. The state then holds the rise in yield stress [Pa]. (The released
+    codes also carry it from one optimisation step to the next by overwriting the parameter; a law here cannot.)
     """
 
     yield_stress: jax.Array | float  # Pa, uniaxial
     hardening: jax.Array | float = 0.0  # Pa, slope of the yield stress over the equivalent plastic strain
-    variant: str = variants()
+    variant: str = static("default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {
@@ -76,20 +76,20 @@ class Metal(HenckyLaw):
 class Plasticine(HenckyLaw):
     """Von Mises plasticity that softens toward zero, with a damage that lowers the moduli.
 
-    Damage D = damage alpha / (1 + damage alpha) acts through the effective stress, tau = (1 - D) tau_Hencky (Lemaitre 1985),
-    and the effective stress yields at |s_Hencky| = sqrt(2/3) yield_stress / (1 + softening alpha). Both fall with the
-    equivalent plastic strain alpha (the internal state), continuously and never below zero; the hyperbolic form is
-    this project's choice, because its return map is the root of a quadratic that exists for every trial strain.
+    Damage D = damage alpha / (1 + damage alpha) acts through the effective stress, tau = (1 - D) tau_Hencky (Lemaitre
+    1985), and the effective stress yields at |s_Hencky| = sqrt(2/3) yield_stress / (1 + softening alpha). Both fall
+    with the equivalent plastic strain alpha (the internal state), continuously and never below zero; the hyperbolic
+    form is this project's choice, because its return map is the root of a quadratic that exists for every trial strain.
 
-    `variant="released"`: no yield test, so elastic states are pushed outward onto the yield surface (radius `yield_stress`);
-    a step lowers the yield stress by softening |dgamma| [Pa]; moduli drop to 0 at once where it reaches 0; stress times the
-    stretch. The state then holds the fall in yield stress [Pa], and `damage` is not used.
+    `variant="released"`: no yield test, so elastic states are pushed outward onto the yield surface (radius
+    `yield_stress`); a step lowers the yield stress by softening |dgamma| [Pa]; moduli drop to 0 at once where it
+    reaches 0; stress times the stretch. The state then holds the fall in yield stress [Pa], and `damage` is not used.
     """
 
     yield_stress: jax.Array | float  # Pa, uniaxial
     softening: jax.Array | float = 0.0  # 1, relative fall of the yield stress per equivalent plastic strain
     damage: jax.Array | float = 0.0  # 1, relative fall of the moduli per equivalent plastic strain
-    variant: str = variants()
+    variant: str = static("default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {
@@ -147,23 +147,24 @@ class Plasticine(HenckyLaw):
 class Foam(HenckyLaw):
     """Hencky solid with overstress viscoplasticity of Herschel-Bulkley type.
 
-    Where |s| > sqrt(2/3) yield_stress, the plastic strain rate is ((|s| - sqrt(2/3) yield_stress) / viscosity)^(1/exponent)
-    (Perzyna 1966; Yue et al. 2015, "Continuum foam"). The backward Euler step solves
+    Where |s| > sqrt(2/3) yield_stress, the plastic strain rate is ((|s| - sqrt(2/3) yield_stress) /
+    viscosity)^(1/exponent) (Perzyna 1966; Yue et al. 2015, "Continuum foam"). The backward Euler step solves
 
         viscosity z^exponent + 2 mu dt z = |s_trial| - sqrt(2/3) yield_stress
 
-    for the rate z, in ln z, where the equation is convex with slopes between 1 and the exponent: five Newton steps reach
-    round-off (one does at exponent 1, Bingham). The derivative is implicit, and finite at the yield point. The viscosity acts
-    in series with the elasticity, so it does not limit the time step.
+    for the rate z, in ln z, where the equation is convex with slopes between 1 and the exponent: five Newton steps
+    reach round-off (one does at exponent 1, Bingham). The derivative is implicit, and finite at the yield point. The
+    viscosity acts in series with the elasticity, so it does not limit the time step.
 
     `variant="released"`: |s| -> |s| - excess / (1 + viscosity / (2 mu tr(b)/3 dt)) and stress times the stretch.
-    `variant="released_non_newtonian"`: also without the yield test, which is the released codes' "non-Newtonian" material.
+    `variant="released_non_newtonian"`: also without the yield test, which is the released codes' "non-Newtonian"
+    material.
     """
 
     yield_stress: jax.Array | float  # Pa, uniaxial
     viscosity: jax.Array | float  # Pa s^exponent
     exponent: jax.Array | float = 1.0  # 1, below 1: thinner the faster it flows
-    variant: str = variants()
+    variant: str = static("default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released", "released_non_newtonian")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {

@@ -24,14 +24,14 @@ from jaxphys.tensor import Tensor3
 class Viscoelastic(ElasticLaw):
     """Neo-Hookean equilibrium with one Maxwell branch in parallel: tau = tau_eq(F) + tau_N(F_N).
 
-    Govindjee and Reese 1998, "A theory of finite viscoelasticity". The branch is a Hencky spring, tau_N = 2 mu_N eps_N +
-    lam_N tr(eps_N) I, in series with a dashpot of the given viscosity, and it relaxes at the rates
+    Govindjee and Reese 1998, "A theory of finite viscoelasticity". The branch is a Hencky spring, tau_N = 2 mu_N eps_N
+    + lam_N tr(eps_N) I, in series with a dashpot of the given viscosity, and it relaxes at the rates
 
         d dev(eps_N)/dt = -(mu_N / viscosity) dev(eps_N),   d tr(eps_N)/dt = -(K_N / viscosity) tr(eps_N),
 
     K_N = lam_N + 2/3 mu_N, which the step integrates exactly: any viscosity is stable, and a held shear stress falls as
-    exp(-t mu_N / viscosity). (Physics3D's constant `v` is twice this viscosity.) Internal state: F_N, the elastic deformation
-    gradient of the branch, I at t = 0.
+    exp(-t mu_N / viscosity). (Physics3D's constant `v` is twice this viscosity.) Internal state: F_N, the elastic
+    deformation gradient of the branch, I at t = 0.
     """
 
     mu_N: jax.Array | float  # Pa, shear modulus of the branch
