@@ -90,8 +90,8 @@ class Camera:
         Returns:
             One camera, or a camera with leaves (T, ...).
 
-        >>> Camera.orbit((0, 0, 0), 2.0, 90.0, 0.0, width=8, height=8).position.round(3)
-        Array([0., 2., 0.], dtype=float32)
+        >>> Camera.orbit((0, 0, 0), 2.0, 90.0, 30.0, width=8, height=8).position[2]
+        Array(1., dtype=float32)
         >>> Camera.orbit((0, 0, 0), 2.0, jnp.linspace(0, 360, 5), width=8, height=8).R.shape
         (5, 3, 3)
         """

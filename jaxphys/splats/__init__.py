@@ -2,9 +2,9 @@
 
 >>> from jaxphys import camera, splats
 >>> scene = splats.Gaussians.create([[0.0, 0.0, 0.0]], scale=0.2, color=(1.0, 0.5, 0.0))
->>> view = camera.Camera.look_at((0.0, -2.0, 0.5), (0.0, 0.0, 0.0), width=32, height=24)
+>>> view = camera.Camera.look_at((0.0, -2.0, 0.5), (0.0, 0.0, 0.0), width=17, height=17)
 >>> splats.render(scene, view).image.shape
-(24, 32, 3)
+(17, 17, 3)
 """
 
 from jaxphys.splats.deform import deform

@@ -136,7 +136,7 @@ def render(
         )
     if capacity is None:
         capacity = _plan_exact(_count(scene, camera, tile, near))
-    result = _render(scene, camera, background, features, capacity, tile, near, on_overflow)
+    result = _render(scene, camera, background, features, on_overflow == "raise", capacity, tile, near)
     if not isinstance(result.info.n_needed, jax.core.Tracer):
         if on_overflow == "raise" or int(result.info.n_nonfinite):
             result.check()
@@ -175,9 +175,9 @@ def render_video(
         CapacityError, ValueError: as `render`.
 
     >>> ball = Gaussians.create([[0.0, 0.0, 0.0]], scale=0.2, color=1.0)
-    >>> camera = Camera.look_at((0.0, -2.0, 0.0), (0.0, 0.0, 0.0), width=8, height=8)
+    >>> camera = Camera.look_at((0.0, -2.0, 0.0), (0.0, 0.0, 0.0), width=17, height=17)
     >>> render_video(ball, jnp.zeros((3, 1, 3)), None, camera).image.shape
-    (3, 8, 8, 3)
+    (3, 17, 17, 3)
     """
     _check_options(camera, capacity, tile, near, on_overflow)
     check_shapes(gaussians)
@@ -208,7 +208,7 @@ def render_video(
     @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(COMPOSITED))
     def one(frame):
         kernels, view = scene_of(frame)
-        return _render(kernels, view, jnp.asarray(background), features, capacity, tile, near, on_overflow)
+        return _render(kernels, view, jnp.asarray(background), features, on_overflow == "raise", capacity, tile, near)
 
     result = lax.map(one, per_frame)
     if not isinstance(result.info.n_needed, jax.core.Tracer):
@@ -305,15 +305,14 @@ def _poison_gradient(tree: Any, failed: jax.Array) -> Any:
     return tree
 
 
-def _poison_backward(failed, cotangents):
-    return jax.tree.map(lambda g: jnp.where(failed, jnp.nan, g), cotangents), None
+_poison_gradient.defvjp(
+    lambda tree, failed: (tree, failed),
+    lambda failed, cotangents: (jax.tree.map(lambda g: jnp.where(failed, jnp.nan, g), cotangents), None),
+)
 
 
-_poison_gradient.defvjp(lambda tree, failed: (tree, failed), _poison_backward)
-
-
-@functools.partial(jax.jit, static_argnames=("capacity", "tile", "near", "on_overflow"))
-def _render(scene, camera, background, features, capacity, tile, near, on_overflow):
+@functools.partial(jax.jit, static_argnames=("capacity", "tile", "near"))
+def _render(scene, camera, background, features, strict, capacity, tile, near):
     inputs = _promote(scene, camera, background, features)
     width, height = camera.width, camera.height
     across, down = tile_counts(width, height, tile)
@@ -330,9 +329,7 @@ def _render(scene, camera, background, features, capacity, tile, near, on_overfl
         n_nonfinite=jnp.sum(nonfinite, dtype=jnp.int32) + bad_camera,
         capacity=capacity,
     )
-    failed = info.n_nonfinite > 0
-    if on_overflow == "raise":
-        failed = failed | (info.dropped > 0)
+    failed = (info.n_nonfinite > 0) | (strict & (info.dropped > 0))
 
     kernels, camera, background, features = _poison_gradient(inputs, failed)
     projected = project(kernels, camera, near)

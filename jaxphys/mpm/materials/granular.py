@@ -76,7 +76,8 @@ class Snow(ElasticLaw):
     Stomakhin et al. 2013, "A material point method for snow simulation", section 5: stretches in [1 -
     critical_compression, 1 + critical_stretch]; what is clamped off goes into the plastic volume Jp (the internal
     state, kept as ln Jp); both Lame parameters are multiplied by h = exp(hardening (1 - Jp)), at most `max_hardening`
-    (the paper has no limit, but an explicit step needs one).
+    (the paper has no limit, but an explicit step needs one). The clamp acts on stretches, not on stresses: where one
+    direction is stretched while the volume is compressed it can give back a little work.
 
     `variant="released"`: no stress and no clamp, as in warp-mpm and PhysGaussian, whose "snow" is a stub.
     """
