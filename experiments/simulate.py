@@ -1,8 +1,10 @@
 """The main job: a prompt and a Gaussian splat in, a simulated video out.
 
-    python -m experiments.simulate --config=experiments/configs/simulate.py --config.prompt="a jelly robot" --workdir=runs/jelly
+    python -m experiments.simulate --config=experiments/configs/simulate.py --config.prompt="a jelly robot"
+    --workdir=runs/jelly
 
-Writes into the workdir: preview.png, chunk_*.npz (a rerun resumes after the last), video.mp4, energy.png, momentum.png and
+Writes into the workdir: preview.png, chunk_*.npz (a rerun resumes after the last), video.mp4, energy.png,
+momentum.png and
 report.json. Hardware, minutes and what to expect: see the config.
 """
 
@@ -23,6 +25,7 @@ from tqdm import tqdm
 
 from experiments.report import write_json, write_report
 from jaxphys import language, media, mpm, scenes, splats
+from jaxphys.camera import Camera
 from jaxphys.files import atomic_path
 from jaxphys.mpm.simulate import initial_state
 from jaxphys.tensor import Tensor3
@@ -40,7 +43,7 @@ class Job:
     still: splats.Gaussians | None
     scene: mpm.Scene
     config: mpm.Config
-    camera: splats.rasterize.Camera
+    camera: Camera
     ground_m: float
 
 
@@ -60,7 +63,11 @@ def prepare(config) -> Job:
     rest = np.asarray(whole.mean)[~chosen]
     body = whole.select(np.flatnonzero(chosen))
     x = np.asarray(body.mean)
-    under = rest[np.all(np.abs(rest[:, :2] - x[:, :2].mean(0)) < 0.3 * np.ptp(x[:, :2], axis=0), axis=1)] if len(rest) else rest
+    under = (
+        rest[np.all(np.abs(rest[:, :2] - x[:, :2].mean(0)) < 0.3 * np.ptp(x[:, :2], axis=0), axis=1)]
+        if len(rest)
+        else rest
+    )
     ground = float(np.percentile(under[:, 2], 90)) if len(under) else float(x[:, 2].min())
     body = body.transform(translation=(0.0, 0.0, config.drop_m))
     binding = scenes.bind(body, config.dx_m)
@@ -79,13 +86,17 @@ def prepare(config) -> Job:
     if still is None:
         still = scenes.floor(p[:, :2].mean(0), ground, float(np.ptp(p[:, :2], axis=0).max()))
     seen = np.concatenate([p, p * [1, 1, 0] + [0, 0, ground]])
-    camera = scenes.suggest_camera(seen, width=config.image_pixels, height=config.image_pixels)
+    camera = scenes.suggest_camera(
+        seen, width=config.image_pixels, height=config.image_pixels, azimuth_degrees=config.azimuth_degrees
+    )
     return Job(proposal, law, binding, still, scene, simulation, camera, ground)
 
 
 def picture(job: Job, x, F) -> np.ndarray:
     n = len(job.binding.gaussians)
-    kernels = scenes.frame_kernels(job.binding.gaussians, job.still, x[:n], scenes.drawing_gradient(job.proposal.law, F[:n]))
+    kernels = scenes.frame_kernels(
+        job.binding.gaussians, job.still, x[:n], scenes.drawing_gradient(job.proposal.law, F[:n])
+    )
     return np.clip(np.asarray(splats.render(kernels, job.camera, background=1.0).image), 0.0, 1.0)
 
 
@@ -135,7 +146,9 @@ def claim_workdir(workdir: Path, config) -> None:
     if path.exists() and json.loads(path.read_text()) != wanted:
         old = json.loads(path.read_text())
         differing = sorted(k for k in wanted if wanted[k] != old.get(k))
-        raise ValueError(f"{workdir} holds a job with another config (differs in {differing}): choose another --workdir")
+        raise ValueError(
+            f"{workdir} holds a job with another config (differs in {differing}): choose another --workdir"
+        )
     write_json(path, wanted)
 
 
@@ -148,7 +161,9 @@ def run(config, workdir: str | Path) -> dict:
     claim_workdir(workdir, config)
     n = len(job.binding.gaussians)
     p = job.proposal
-    print(f"material: {p.material} ({p.law}), {'; '.join(p.reasons)}; not understood: {', '.join(p.unknown) or 'nothing'}")
+    print(
+        f"material: {p.material} ({p.law}), {'; '.join(p.reasons)}; not understood: {', '.join(p.unknown) or 'nothing'}"
+    )
     print(f"{n} Gaussians, {job.binding.particles.count} particles, {job.config.substeps} substeps per frame")
     eye = jnp.broadcast_to(jnp.eye(3), (n, 3, 3))
     first = picture(job, job.binding.particles.x, eye)
@@ -158,7 +173,9 @@ def run(config, workdir: str | Path) -> dict:
     fields = simulate_chunks(job, config, workdir)
     clock["simulate"] = time.time()
     frames = [first]
-    for x, F in tqdm(zip(fields["x"], fields["F"]), total=len(fields["x"]), desc="render", unit="frame", file=sys.stdout):
+    for x, F in tqdm(
+        zip(fields["x"], fields["F"]), total=len(fields["x"]), desc="render", unit="frame", file=sys.stdout
+    ):
         frames.append(picture(job, jnp.asarray(x), jnp.asarray(F)))
     media.write_video(workdir / "video.mp4", np.stack(frames), config.fps)
     clock["render"] = time.time()
@@ -170,7 +187,8 @@ def run(config, workdir: str | Path) -> dict:
     axes = {f"p_{a}": momentum[:, i] for i, a in enumerate("xyz")}
     media.plot_series(workdir / "momentum.png", t, axes, "time [s]", "momentum [N s]")
     height = fields["x"][..., 2].mean(1)
-    lowest = int(height.argmin())
+    rising = np.flatnonzero(np.diff(height) > 0)
+    lowest = int(rising[0]) if len(rising) else len(height) - 1  # of the first bounce
     figures = dict(
         prompt=config.prompt,
         material=p.material,

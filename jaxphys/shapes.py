@@ -1,6 +1,7 @@
 """Analytic shapes in world space: signed distance and outward normal, at any points, with safe gradients.
 
-A point is a tuple of three arrays that broadcast together, so a grid is never materialised: (nx, 1, 1), (1, ny, 1), (1, 1, nz).
+A point is a tuple of three arrays that broadcast together, so a grid is never materialised: (nx, 1, 1), (1, ny, 1),
+(1, 1, nz).
 """
 
 from __future__ import annotations

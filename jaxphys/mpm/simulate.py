@@ -20,7 +20,9 @@ from jaxphys.tensor import Tensor3
 SAVEABLE = ("x", "v", "F", "F_elastic", "C")
 
 
-def simulate(materials, particles: Particles, scene: Scene, config: Config, *, save=("x", "F"), state: State | None = None):
+def simulate(
+    materials, particles: Particles, scene: Scene, config: Config, *, save=("x", "F"), state: State | None = None
+):
     """Simulates `config.frames` frames and returns the chosen fields at each.
 
     Per substep, with A = V0 tau 4 dt/dx^2 and weights W of a quadratic B-spline:
@@ -39,11 +41,13 @@ def simulate(materials, particles: Particles, scene: Scene, config: Config, *, s
         state: a state to go on from (`Trajectory.state`), in place of the particles' positions and velocities.
 
     Returns:
-        A `Trajectory`; frame k is at t = (k + 1) / fps, F belongs to the substep that led there. Called eagerly, a failed
+        A `Trajectory`; frame k is at t = (k + 1) / fps, F belongs to the substep that led there. Called eagerly, a
+        failed
         rollout raises; inside a trace look at `.status`.
 
     Raises:
-        ValueError: inconsistent input, an unstable step (with the number of substeps that works), a particle outside the
+        ValueError: inconsistent input, an unstable step (with the number of substeps that works), a particle outside
+        the
             domain.
         SimulationError: eagerly, when the rollout went wrong.
 
@@ -70,7 +74,8 @@ def simulate(materials, particles: Particles, scene: Scene, config: Config, *, s
         substeps = resolve_substeps(materials, particles, scene, config)
     elif config.substeps == "auto":
         raise ValueError(
-            "simulate: substeps='auto' needs concrete values, but a material, particle or scene value is traced (jit, grad "
+            "simulate: substeps='auto' needs concrete values, but a material, particle or scene value is "
+            "traced (jit, grad "
             "or vmap): call mpm.resolve_substeps(...) outside on the stiffest values and pass the number in Config"
         )
     else:
@@ -94,7 +99,8 @@ def _check(materials, particles, scene, config, save):
         for leaf in jax.tree.leaves(law):
             if jnp.shape(leaf) not in ((), (particles.count,)):
                 raise ValueError(
-                    f"simulate: a parameter of {type(law).__name__} has shape {jnp.shape(leaf)}; give a scalar or one value "
+                    f"simulate: a parameter of {type(law).__name__} has shape {jnp.shape(leaf)}; give a "
+                    f"scalar or one value "
                     f"per particle ({particles.count},)"
                 )
     if is_concrete(particles.material):
@@ -103,7 +109,9 @@ def _check(materials, particles, scene, config, save):
         if lo < 0 or hi >= len(materials):
             raise ValueError(f"simulate: particles.material spans {lo}..{hi} but {len(materials)} materials were given")
     if config.mesh is not None and "data" not in config.mesh.axis_names:
-        raise ValueError(f"simulate: config.mesh needs an axis 'data', got {config.mesh.axis_names}; use sharding.make_mesh")
+        raise ValueError(
+            f"simulate: config.mesh needs an axis 'data', got {config.mesh.axis_names}; use sharding.make_mesh"
+        )
 
 
 def _check_inside(particles, config):
@@ -143,10 +151,13 @@ def _mass(materials, particles):
     return (density * particles.volume).astype(particles.x.dtype)
 
 
-def stress(materials: tuple, index: jax.Array, F: Tensor3, internal: tuple, L: Tensor3, dt) -> tuple[Tensor3, tuple, Tensor3]:
+def stress(
+    materials: tuple, index: jax.Array, F: Tensor3, internal: tuple, L: Tensor3, dt
+) -> tuple[Tensor3, tuple, Tensor3]:
     """Return map and Kirchhoff stress of every particle by its own law.
 
-    With several laws each is evaluated everywhere, at the identity where a particle is not its own, so that neither values
+    With several laws each is evaluated everywhere, at the identity where a particle is not its own, so that neither
+    values
     nor gradients of the wrong law enter.
     """
     if len(materials) == 1:
@@ -171,6 +182,8 @@ def substep(materials: tuple, particles: Particles, scene: Scene, config: Config
     """One explicit step of length dt [s]."""
     grid, dtype = config.grid, state.x.dtype
     geometry = transfer.Geometry(grid, config.mesh)
+    to_grid: Any
+    to_particles: Any
     to_grid, to_particles = (
         (transfer.scatter, transfer._moments) if config.gradient == "forward" else (transfer.p2g, transfer.g2p)
     )
@@ -281,7 +294,11 @@ def _rollout(materials, particles, scene, state, *, config: Config, substeps: in
     if config.mesh is not None:
         bytes_per_state //= config.mesh.shape["data"]
     few = config.frames * substeps * bytes_per_state <= config.checkpoint_bytes
-    block = 1 if few or (config.frames + substeps) * bytes_per_state <= config.checkpoint_bytes else nearest_divisor(substeps)
+    block = (
+        1
+        if few or (config.frames + substeps) * bytes_per_state <= config.checkpoint_bytes
+        else nearest_divisor(substeps)
+    )
     exact_step = functools.partial(step, materials, scene)
 
     def advance(carry, frame):

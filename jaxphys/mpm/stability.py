@@ -16,7 +16,8 @@ VISCOUS = 0.125  # dt <= 0.125 dx^2 rho / eta (explicit diffusion in three dimen
 def time_step_limits(materials: tuple, particles: Particles, scene: Scene, config: Config) -> dict[str, float]:
     """The greatest stable time step [s] by each limit; needs concrete values.
 
-    Acoustic: 0.4 dx / sqrt(M / rho), M the law's own P-wave modulus. Viscous: dx^2 rho / (8 eta). Speed: half a cell per
+    Acoustic: 0.4 dx / sqrt(M / rho), M the law's own P-wave modulus. Viscous: dx^2 rho / (8 eta). Speed: half a cell
+    per
     substep at the fastest of the particles (after falling the height of the domain) and the colliders.
 
     Args:

@@ -115,7 +115,12 @@ class Grid:
     def __post_init__(self):
         object.__setattr__(self, "lo", tuple(float(a) for a in self.lo))
         object.__setattr__(self, "hi", tuple(float(a) for a in self.hi))
-        if len(self.lo) != 3 or len(self.hi) != 3 or self.dx <= 0 or any(h - a < self.dx for a, h in zip(self.lo, self.hi)):
+        if (
+            len(self.lo) != 3
+            or len(self.hi) != 3
+            or self.dx <= 0
+            or any(h - a < self.dx for a, h in zip(self.lo, self.hi))
+        ):
             raise ValueError(
                 f"grid: needs lo < hi by at least one cell on each axis and dx > 0, got lo={self.lo}, hi={self.hi}, "
                 f"dx={self.dx}"

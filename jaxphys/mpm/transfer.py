@@ -1,14 +1,18 @@
 """Particle-to-grid and grid-to-particle transfer with quadratic B-splines and hand-written derivatives.
 
-Positions are in cells: X = (x - lo) / dx + PAD, base node b = floor(X - 1/2), f = X - b in [1/2, 3/2). Offset o in {0,1,2}^3
+Positions are in cells: X = (x - lo) / dx + PAD, base node b = floor(X - 1/2), f = X - b in [1/2, 3/2). Offset o in
+{0,1,2}^3
 carries the weight W_o = w_ox(fx) w_oy(fy) w_oz(fz) with w = ((3/2-f)^2/2, 3/4-(f-1)^2, (f-1/2)^2/2).
 
     p2g:  g_(b+o) += W_o (q + A o),   m_(b+o) += W_o m          (momentum q at offset zero, affine part A per cell)
     g2p:  u = sum_o W_o g_(b+o),      M = sum_o W_o g_(b+o) o^T
 
-Each is linear in its fields, and the adjoint of one is the other, so reverse mode costs one gather and one scatter. On CPU
-the scatter moves two float32 channels as one complex64, which halves the number of serial scatters; loops over offsets keep
-compile time low (BUILD.md has the measurements). `linear_call` would serve forward mode too but has no vmap rule, so forward
+Each is linear in its fields, and the adjoint of one is the other, so reverse mode costs one gather and one scatter.
+On CPU
+the scatter moves two float32 channels as one complex64, which halves the number of serial scatters; loops over
+offsets keep
+compile time low (BUILD.md has the measurements). `linear_call` would serve forward mode too but has no vmap rule, so
+forward
 mode differentiates the plain kernels.
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +83,8 @@ def weight_slopes(f: jax.Array) -> jax.Array:
 def _scatter_loop(geometry: Geometry, x, q, A, m):
     """CPU: one offset at a time, two real channels per complex scatter.
 
-    XLA's CPU scatter is serial, but independent scatters of one loop body run concurrently: large clouds are cut into four
+    XLA's CPU scatter is serial, but independent scatters of one loop body run concurrently: large clouds are cut into
+    four
     parts with a grid each, summed at the end.
     """
     index, f = stencil(geometry.grid, x)
@@ -146,12 +152,12 @@ def scatter(geometry: Geometry, x, q, A, m=None) -> tuple[jax.Array, ...]:
     def summed(x, q, A, m=None):
         return lax.psum(local(geometry, x, q, A, m), "data")
 
-    return jax.shard_map(
-        summed, mesh=geometry.mesh, in_specs=tuple(spec), out_specs=PartitionSpec(), check_vma=False
-    )(*args)
+    return jax.shard_map(summed, mesh=geometry.mesh, in_specs=tuple(spec), out_specs=PartitionSpec(), check_vma=False)(
+        *args
+    )
 
 
-def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True):
+def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) -> Any:
     """Moments of grid fields at the particles, and the slope of their pairing with a particle payload.
 
     Args:

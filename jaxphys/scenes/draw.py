@@ -14,7 +14,8 @@ FLOWING = ("sand", "snow", "newtonian", "non_newtonian", "water")
 def drawing_gradient(law: str, F: jnp.ndarray) -> jnp.ndarray:
     """The deformation gradient that Gaussians are drawn with.
 
-    A solid's own. What flows has no shape to keep: its total deformation grows without bound and would draw needles, so its
+    A solid's own. What flows has no shape to keep: its total deformation grows without bound and would draw needles,
+    so its
     Gaussians move undeformed.
 
     Args:
@@ -74,7 +75,9 @@ def floor(center, height: float, half_size: float, tiles: int = 8) -> Gaussians:
     return Gaussians.create(mean, scale, color=color, opacity=0.95)
 
 
-def suggest_camera(points, *, width: int, height: int, azimuth_degrees: float = 35.0, elevation_degrees: float = 18.0) -> Camera:
+def suggest_camera(
+    points, *, width: int, height: int, azimuth_degrees: float = 35.0, elevation_degrees: float = 18.0
+) -> Camera:
     """A camera that sees all the points with a margin, looking at their middle.
 
     Args:

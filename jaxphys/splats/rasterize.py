@@ -176,7 +176,7 @@ def render_video(
 
     >>> ball = Gaussians.create([[0.0, 0.0, 0.0]], scale=0.2, color=1.0)
     >>> camera = Camera.look_at((0.0, -2.0, 0.0), (0.0, 0.0, 0.0), width=17, height=17)
-    >>> render_video(ball, jnp.zeros((3, 1, 3)), None, camera).image.shape
+    >>> render_video(ball, jnp.zeros((3, 1, 3)), None, camera, capacity=4096).image.shape
     (3, 17, 17, 3)
     """
     _check_options(camera, capacity, tile, near, on_overflow)
@@ -339,7 +339,8 @@ def _render(scene, camera, background, features, strict, capacity, tile, near):
     table = jnp.where(screen.visible[:, None], table, 0.0)
     block = 4 if jax.default_backend() == "cpu" else 1024
     layout = Layout(across, across * down, tile, min(block, across * down))
-    value, coverage = composite(table[bins.order], bins.rank, bins.start, layout)
+    composited: Any = composite(table[bins.order], bins.rank, bins.start, layout)
+    value, coverage = composited
 
     def untile(a):
         a = a.reshape(down, across, tile, tile, -1).transpose(0, 2, 1, 3, 4)

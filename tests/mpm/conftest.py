@@ -39,7 +39,7 @@ def laws() -> dict:
 
 @pytest.fixture(scope="session")
 def deformations() -> tuple[np.ndarray, np.ndarray]:
-    """F (3, 3, 96): the identity, a rotation, repeated stretches, small, moderate and large strains; and random L [1/s]."""
+    """F (3, 3, 96): identity, a rotation, repeated stretches, small, moderate and large strains; and L [1/s]."""
     rng = np.random.default_rng(0)
     strain = rng.standard_normal((COUNT, 3)) * np.repeat([1e-3, 0.04, 0.15], COUNT // 3)[:, None]
     strain[[0, 1]] = 0.0

@@ -45,9 +45,11 @@ def prepare(laws, deformations, name):
     F, L = (jnp.asarray(a) for a in deformations)
     law, n = per_particle(laws[name], F.shape[-1]), F.shape[-1]
     internal = law.init(F[0, 0])
+    if name == "non_newtonian":  # yields at the rates of `deformations`, where the regularization still acts
+        law = dataclasses.replace(law, regularization=jnp.full(n, 0.3))
     if name == "viscoelastic":
         internal = Tensor3.from_array(0.9 * F + 0.1 * jnp.eye(3)[:, :, None])
-    elif internal != ():
+    elif isinstance(internal, jax.Array):
         internal = jnp.full(n, 0.01)
     return law, F, internal, L
 
@@ -67,10 +69,9 @@ def central(arguments, leaf, step):
 def test_gradient(laws, deformations, name):
     arguments = prepare(laws, deformations, name)
     law, F, *_ = arguments
-    kept = law.step(Tensor3.from_array(F), *arguments[2:3], Tensor3.from_array(arguments[3]), DT)[0].to_array()
     if name in ("metal", "plasticine", "foam", "sand", "snow"):
-        yields = np.abs(np.asarray(kept - F)).max((0, 1)) > 0
-        assert 0.2 < yields.mean() < 0.9
+        kept = law.step(Tensor3.from_array(F), law.init(F[0, 0]), Tensor3.from_array(arguments[3]), DT)[0].to_array()
+        assert 0.2 < (np.abs(kept - F).max((0, 1)) > 0).mean() < 0.9  # it yields, but not everywhere
     exact, tree = jax.tree.flatten(reverse(arguments))
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(arguments)[0]]
     for leaf, gradient in enumerate(exact):
@@ -80,7 +81,9 @@ def test_gradient(laws, deformations, name):
             assert not gradient.any()  # the law gives stress per volume; density acts through the mass
             continue
         scale = np.abs(gradient).max()
-        errors = [np.abs(central(arguments, leaf, h) - gradient).max() / max(scale, 1e-12) for h in (1e-5, 3e-6, 1e-6)]
+        errors = [
+            np.abs(central(arguments, leaf, h) - gradient).max() / max(scale, 1e-12) for h in (1e-3, 1e-4, 1e-5, 1e-6)
+        ]
         assert min(errors) < 1e-6, (names[leaf], errors)
         # a velocity gradient acts only through viscosity or through the branch, max_hardening only at the cap
         acts = "max_hardening" not in names[leaf] and "[3]" not in names[leaf]
@@ -107,8 +110,8 @@ def test_float32_is_finite_at_rest(laws, name):
     spin = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
     F = np.stack([np.eye(3), 1.05 * np.eye(3), np.diag([0.8, 0.8, 1.3]), spin], -1).astype(np.float32)
     law = jax.tree.map(lambda a: jnp.full(n, a, jnp.float32), laws[name])
-    if name in ("sand", "non_newtonian"):  # the tip of the cone, and a fluid at rest
-        law = dataclasses.replace(law, **{"sand": dict(cohesion=jnp.zeros(n))}.get(name, {}))
+    if name == "sand":  # at the tip of the cone
+        law = dataclasses.replace(law, cohesion=jnp.zeros(n, jnp.float32))
     arguments = (law, jnp.asarray(F), law.init(jnp.ones(n, jnp.float32)), jnp.zeros((3, 3, n), jnp.float32))
     result, pull = jax.vjp(lambda *a: outputs(*a), *arguments)
     assert result.dtype == jnp.float32
@@ -120,7 +123,7 @@ def test_float32_is_finite_at_rest(laws, name):
 def test_finite_at_the_yield_point():
     """The trial state exactly on the yield surface, from both sides of the kink."""
     solid = dict(density=1e3, E=1e5, nu=0.3)
-    F = np.repeat(np.diag(np.exp([0.05, -0.05, 0.0]))[:, :, None], 3, -1)
+    F = np.repeat(np.diag(np.exp([0.05, -0.05, 0.0]))[:, :, None], 96, -1)  # the shape that is compiled already
     strain, mu = 0.05 * np.sqrt(2), 1e5 / 2.6
     F[:, :, 1], F[:, :, 2] = np.eye(3), 0.9 * np.eye(3)
     for law in (
@@ -131,7 +134,7 @@ def test_finite_at_the_yield_point():
         Foam(**solid, yield_stress=0.0, viscosity=1.0),
         Sand(**solid, friction_angle=30.0),
     ):
-        law = per_particle(law, 3)
-        arguments = (law, jnp.asarray(F), law.init(jnp.ones(3)), jnp.zeros((3, 3, 3)))
+        law = per_particle(law, 96)
+        arguments = (law, jnp.asarray(F), law.init(jnp.ones(96)), jnp.zeros((3, 3, 96)))
         for leaf in jax.tree.leaves((value(arguments), reverse(arguments))):
             assert np.isfinite(leaf).all(), type(law).__name__

@@ -433,7 +433,7 @@ def test_registry_and_door():
     with pytest.raises(ValueError, match="unknown material 'rubber', choose one of fixed_corotated, foam"):
         create("rubber", **good)
     with pytest.raises(
-        ValueError, match="has parameters density, E, nu, yield_stress, hardening.*missing yield_stress"
+        ValueError, match=r"has parameters density, E, nu, yield_stress, hardening.*missing yield_stress"
     ):
         create("metal", **good)
     with pytest.raises(ValueError, match="unknown viscosity"):
@@ -442,7 +442,7 @@ def test_registry_and_door():
         create("hencky", **good | dict(nu=0.5))
     with pytest.raises(ValueError, match="1 of 3 particles"):
         create("hencky", **good | dict(E=np.array([1e5, np.nan, 1e5])))
-    with pytest.raises(ValueError, match="non_newtonian.exponent = 1.5"):
+    with pytest.raises(ValueError, match=r"non_newtonian\.exponent = 1\.5"):
         create("non_newtonian", density=1e3, bulk_modulus=1e5, yield_stress=1.0, viscosity=1.0, exponent=1.5)
     with pytest.raises(ValueError, match="real number"):
         create("hencky", **good | dict(E="soft"))

@@ -111,7 +111,11 @@ def test_first_longitudinal_mode_of_a_free_bar():
     path = mpm.simulate(law, bar, FREE, config, save=("x",))
     stretch = np.asarray(((path.x - bar.x)[:, :, 0] * np.sin(np.pi * np.asarray(centred))).mean(1))
     t = np.asarray(path.times)
-    crossings = [t[i] - stretch[i] * (t[i + 1] - t[i]) / (stretch[i + 1] - stretch[i]) for i in range(95) if stretch[i] * stretch[i + 1] < 0]
+    crossings = [
+        t[i] - stretch[i] * (t[i + 1] - t[i]) / (stretch[i + 1] - stretch[i])
+        for i in range(95)
+        if stretch[i] * stretch[i + 1] < 0
+    ]
     # the first zero crossings are half a period apart; damping of APIC does not move them
     assert abs(crossings[0] / (period / 2) - 1) < 0.03
     assert abs((crossings[1] - crossings[0]) / (period / 2) - 1) < 0.03

@@ -9,7 +9,7 @@ import pytest
 
 from jaxphys.splats import Gaussians, read_ply, write_ply
 
-ROBOT = Path(__file__).parent.parent / "data" / "playbot_8k.ply"
+ROBOT = Path(__file__).parents[2] / "experiments" / "assets" / "playbot_8k.ply"
 FIELDS = [f.name for f in dataclasses.fields(Gaussians)]
 
 

@@ -13,7 +13,7 @@ from jaxphys.camera import Camera
 
 WIDTH, HEIGHT, N = 61, 45, 500  # no multiple of a tile
 CAPACITY = 8192
-ROBOT = Path(__file__).parent.parent / "data" / "playbot_8k.ply"
+ROBOT = Path(__file__).parents[2] / "experiments" / "assets" / "playbot_8k.ply"
 
 
 def scene(dtype=np.float32, seed=0):
