@@ -50,7 +50,7 @@ def prepare(laws, deformations, name):
     if name == "viscoelastic":
         internal = Tensor3.from_array(0.9 * F + 0.1 * jnp.eye(3)[:, :, None])
     elif isinstance(internal, jax.Array):
-        internal = jnp.full(n, 0.01)
+        internal = jnp.full(n, 0.01, float)
     return law, F, internal, L
 
 

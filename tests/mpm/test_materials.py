@@ -25,10 +25,13 @@ def _step(law, F, internal, L, dt):
 
 
 def step(law, F, internal=None, L=None, dt=DT):
-    """(F, internal, tau) as numpy, (3, 3, n)."""
+    """(F, internal, tau) as numpy, (3, 3, n). Shapes and types are made alike, so that a law is compiled once."""
     F = jnp.asarray(F, float)
+    law = jax.tree.map(lambda a: jnp.full(F.shape[-1], a, float), law)
     internal = law.init(F[0, 0]) if internal is None else internal
-    F, internal, tau = _step(law, F, internal, jnp.zeros_like(F) if L is None else jnp.asarray(L), dt)
+    F, internal, tau = _step(
+        law, F, internal, jnp.zeros_like(F) if L is None else jnp.asarray(L), jnp.full(F.shape[-1], dt, float)
+    )
     return np.asarray(F), internal, np.asarray(tau)
 
 
@@ -152,7 +155,7 @@ def test_volume_is_kept(laws, deformations, name):
 @pytest.mark.parametrize("name", ["sand", "snow"])
 def test_plastic_volume_is_booked(laws, deformations, name):
     F, _ = deformations
-    new, internal, _ = step(laws[name], F, jnp.full(F.shape[-1], 0.01))
+    new, internal, _ = step(laws[name], F, jnp.full(F.shape[-1], 0.01, float))
     total = np.linalg.det(np.moveaxis(new, -1, 0)) * np.exp(internal)
     close(total, np.linalg.det(np.moveaxis(F, -1, 0)) * np.exp(0.01), 1e-12)
 
@@ -289,11 +292,11 @@ def test_foam_flows_at_the_herschel_bulkley_stress(laws):
     L = jnp.zeros((3, 3, 96)).at[0, 1].set(rate)
     F, dt = jnp.repeat(jnp.eye(3)[:, :, None], 96, -1), 0.02 / rate
     for _ in range(40):
-        F, _, tau = _step(law, F + jnp.einsum("ijn,jkn->ikn", L, F) * dt, (), L, dt)
+        F, _, tau = step(law, F + jnp.einsum("ijn,jkn->ikn", L, F) * dt, (), L, dt)
     expected = np.sqrt(2 / 3) * 500.0 + 100.0 * (rate / np.sqrt(2)) ** exponent
     small = expected < 5e3  # the closed form neglects the elastic strain |s| / (2 mu), here up to 6 %
     assert small.mean() > 0.9
-    np.testing.assert_allclose(norm(dev(np.asarray(tau)))[small], expected[small], rtol=1e-2)
+    np.testing.assert_allclose(norm(dev(tau))[small], expected[small], rtol=1e-2)
     # one step against the scalar equation, and Bingham's closed form
     F = particles(*(np.diag(np.exp([x, -x, 0])) for x in np.linspace(0.01, 0.3, 96)))
     _, _, tau = step(law, F)
@@ -353,7 +356,7 @@ def test_snow_clamps_and_hardens(laws):
     close(tau[0, 0], h * (2 * mu + lam) * kept * (kept - 1), 1e-12)
     assert h.max() > 3 and h.min() < 0.6
     assert law.wave_modulus() == pytest.approx(10 * (lam + 2 * mu))
-    _, _, tau = step(law, F, jnp.full(96, -2.0))  # h would be exp(4.3) = 75
+    _, _, tau = step(law, F, jnp.full(96, -2.0, float))  # h would be exp(4.3) = 75
     close(tau[0, 0], law.max_hardening * (2 * mu + lam) * kept * (kept - 1), 1e-12)
 
 
