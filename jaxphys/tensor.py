@@ -153,13 +153,12 @@ def polar_rotation(F: Tensor3) -> Tensor3:
     True
     """
 
-    def newton(_, X):
-        R = Tensor3.from_array(X)
-        R_inv_T = R.cofactor / R.det
-        g = jnp.sqrt(jnp.sqrt(R_inv_T.inner(R_inv_T) / R.inner(R)))
-        return (R * (0.5 * g) + R_inv_T * (0.5 / g)).to_array()
+    def newton(_, R):
+        cofactor, det = R.cofactor, R.det  # R^-T = cof(R) / det(R)
+        g = jnp.sqrt(jnp.sqrt(cofactor.inner(cofactor) / R.inner(R)) / jnp.abs(det))
+        return R * (0.5 * g) + cofactor * (0.5 / (det * g))
 
-    return Tensor3.from_array(jax.lax.fori_loop(0, 6, newton, F.to_array()))
+    return jax.lax.fori_loop(0, 6, newton, F)
 
 
 @polar_rotation.defjvp

@@ -36,6 +36,7 @@ from experiments.report import bench_row, write_bench
 
 CASES = ((5_000, 128), (5_000, 512), (50_000, 512))
 REPEATS = 5
+MET = {None: "-", True: "yes", False: "NO"}
 FOV_DEGREES, DISTANCE, ANGLE = 50.0, 3.2, 0.4
 PEER_TILE = 16
 
@@ -322,7 +323,7 @@ def main() -> int:
         sides["ours"] = Worker("ours", None)
     elif not missing:
         sides["gsplat"] = Worker("gsplat", core)
-    peer_name = f"gsplat {sides['gsplat'].about['versions']['gsplat']} torch reference" if "gsplat" in sides else ""
+    peer_name = "gsplat 1.5 torch reference" if on_cpu else ""
 
     rows, figures = [], {}
     for side in sides.values():
@@ -339,7 +340,7 @@ def main() -> int:
                 rows.append(bench_row(f"{label}, {words}", "ms", 1e3 * ours, peer_ms, peer_name=peer_name, bar=bar))
                 for part in ("listing_s", "stand_in_s") if peer else ():
                     figures[f"{key}_gsplat_{mode}_{part.removesuffix('_s')}_ms"] = 1e3 * best[f"gsplat_{mode}"][part]
-            if peer_name:
+            if "gsplat" in sides:
                 for name, side in sides.items():
                     side("result", f"{folder}/{name}.npz")
                 differences = compare(f"{folder}/ours.npz", f"{folder}/gsplat.npz")
@@ -351,7 +352,7 @@ def main() -> int:
     print(f"{'':>44} {'ours':>10} {'gsplat':>10} {'gsplat/ours':>12} {'bar met':>8}")
     for row in rows:
         peer, ratio = ("-", "-") if row["peer"] is None else (f"{row['peer']:.1f}", f"{1 / row['ratio']:.1f}")
-        print(f"{row['what']:>44} {row['ours']:>7.1f} ms {peer:>7} ms {ratio:>12} {row['met'] or '-':>8}")
+        print(f"{row['what']:>44} {row['ours']:>7.1f} ms {peer:>7} ms {ratio:>12} {MET[row['met']]:>8}")
     for name, value in figures.items():
         print(f"{name:>44} {value:.4g}" if isinstance(value, float) else f"{name:>44} {value}")
     if not on_cpu:

@@ -28,6 +28,20 @@ MEASURED = np.array(
 )
 A = 0.05715  # base [m]
 G = 9.81
+CAPILLARY = 2.7e-3  # sqrt(surface tension / (rho g)) of water [m]
+
+
+def wetted_front(x: np.ndarray, dx: float, volume: float) -> float:
+    """End [m] of the water deeper than its capillary length, 2.7 mm.
+
+    A thinner film is held back by surface tension and by the floor's boundary layer (about 1 mm after 0.2 s), which an
+    inviscid simulation does not have: single particles run ahead in it.
+    """
+    edges = np.arange(0, x[:, 0].max() + 2 * dx, dx)
+    depth = np.histogram(x[:, 0], edges)[0] * volume / (dx * 3 * dx)
+    last = np.flatnonzero(depth >= CAPILLARY)[-1]
+    # linear inside the step from the last deep column to the next, so that the front moves continuously
+    return dx * (last + 0.5 + (depth[last] - CAPILLARY) / max(depth[last] - depth[last + 1], 1e-9))
 
 
 def run(cells: int = 16) -> dict:
@@ -40,10 +54,15 @@ def run(cells: int = 16) -> dict:
     config = mpm.Config(grid, fps=20 / unit, frames=66)
     path = mpm.simulate(water, body, scene, config, save=("x",))
     T = np.concatenate([[0], np.asarray(path.times) / unit])
-    front = np.concatenate([[1.0], np.percentile(np.asarray(path.x[:, :, 0]), 99.8, axis=1) / A])
+    front = (
+        np.array([wetted_front(x, dx, float(body.volume[0])) for x in [np.asarray(body.x), *np.asarray(path.x)]]) / A
+    )
     simulated = np.interp(MEASURED[:, 0], T, front)
     error = simulated / MEASURED[:, 1] - 1
     figures = {f"Z_at_T_{t:.3f}": float(z) for t, z in zip(MEASURED[:, 0], simulated)}
+    tip = np.concatenate([[1.0], np.asarray(path.x[:, :, 0]).max(1) / A])
+    tip_error = np.interp(MEASURED[:, 0], T, tip) / MEASURED[:, 1] - 1
+    figures["foremost_particle_rms_relative"] = float(np.sqrt(np.mean(tip_error**2)))
     return figures | dict(rms_relative=float(np.sqrt(np.mean(error**2))), mean_relative=float(error.mean()))
 
 

@@ -1,6 +1,6 @@
 """Differentiable material point method."""
 
-from jaxphys.mpm import forces, materials
+from jaxphys.mpm import forces, materials, parameters
 from jaxphys.mpm.boundary import Collider, Walls
 from jaxphys.mpm.simulate import simulate
 from jaxphys.mpm.stability import resolve_substeps, time_step_limits
@@ -19,6 +19,7 @@ __all__ = [
     "Walls",
     "forces",
     "materials",
+    "parameters",
     "resolve_substeps",
     "simulate",
     "time_step_limits",

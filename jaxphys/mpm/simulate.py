@@ -12,8 +12,11 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxphys.mpm import transfer
+from jaxphys.mpm.materials import Law
+from jaxphys.mpm.materials import check as check_law
 from jaxphys.mpm.stability import resolve_substeps
 from jaxphys.mpm.state import Config, Particles, Scene, State, Status, Trajectory, is_concrete
+from jaxphys.numerics import materialize
 from jaxphys.scan import checkpointed_scan, nearest_divisor
 from jaxphys.tensor import Tensor3
 
@@ -96,6 +99,8 @@ def _check(materials, particles, scene, config, save):
             f"({type(materials).__name__}, {type(particles).__name__}, {type(scene).__name__}, {type(config).__name__})"
         )
     for law in materials:
+        if isinstance(law, Law):
+            check_law(law, type(law).__name__)
         for leaf in jax.tree.leaves(law):
             if jnp.shape(leaf) not in ((), (particles.count,)):
                 raise ValueError(
@@ -173,11 +178,6 @@ def stress(
     return F_new, tuple(states), tau_new
 
 
-def _stored(A: Tensor3) -> Tensor3:
-    """A, computed once: without the barrier XLA recomputes it for every component that uses it (3.5x slower on CPU)."""
-    return Tensor3.from_array(lax.optimization_barrier(A.to_array()))
-
-
 def substep(materials: tuple, particles: Particles, scene: Scene, config: Config, dt: float, state: State) -> State:
     """One explicit step of length dt [s]."""
     grid, dtype = config.grid, state.x.dtype
@@ -196,12 +196,12 @@ def substep(materials: tuple, particles: Particles, scene: Scene, config: Config
 
     C = Tensor3.from_array(state.C)
     growth = (C * dt).add_diagonal(1.0)
-    F = _stored(growth @ Tensor3.from_array(state.F))
+    F = materialize(growth @ Tensor3.from_array(state.F))
     F, internal, tau = stress(materials, particles.material, F, state.internal, C, dt)
 
     r = config.rpic_damping
     affine = C if r == 0.0 else C * (1.0 - r) + (C - C.T) * (0.5 * r)
-    A = _stored(affine * (mass * grid.dx) - tau * (particles.volume * (4.0 * dt / grid.dx)))
+    A = materialize(affine * (mass * grid.dx) - tau * (particles.volume * (4.0 * dt / grid.dx)))
     _, f = transfer.stencil(grid, state.x)
     q = jnp.stack([mass * v[c] - Af for c, Af in enumerate(A.apply(f))])
     *momentum, node_mass = to_grid(geometry, state.x, q, A.to_array(), mass)

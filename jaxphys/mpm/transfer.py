@@ -28,6 +28,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxphys.mpm.state import PAD, Grid
+from jaxphys.numerics import materialize
 
 MIN_SPLIT = 16384  # particles below which splitting a scatter costs more than it gains
 IN_BOUNDS = "promise_in_bounds"  # `stencil` clips the base node, so this holds even for a lost particle
@@ -90,7 +91,7 @@ def _scatter_loop(geometry: Geometry, x, q, A, m):
     index, f = stencil(geometry.grid, x)
     w = weights(f)
     # Without the barrier XLA recomputes the payload for every offset.
-    index, w, q, A, m = lax.optimization_barrier((index, w, q, A, m))
+    index, w, q, A, m = materialize((index, w, q, A, m))
     pair = jnp.complex128 if x.dtype == jnp.float64 else jnp.complex64
     count = x.shape[1]
     parts = 4 if count >= max(MIN_SPLIT, geometry.size // 8) else 1
@@ -172,7 +173,7 @@ def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) ->
     """
     index, f = stencil(geometry.grid, x)
     w, dw = weights(f), weight_slopes(f)
-    fields = lax.optimization_barrier(tuple(fields))
+    fields = materialize(tuple(fields))
     mass = len(fields) == 4
     zero = jnp.zeros_like(x[0])
 
