@@ -4,6 +4,9 @@ Martin and Moyce 1952, Phil. Trans. R. Soc. Lond. A 244, 312, figure 3: square-s
 (n^2 = 2), a =
 1.125 and 2.25 inches; Z = x / a against T = t sqrt(2 g / a), points read off the figure by several authors. Two
 minutes on 4 cores.
+
+The paper does not say how thin a film still counts as the front, so three readings are reported: ahead of 99 % of the
+water, water deeper than its capillary length, and the foremost particle.
 """
 
 from __future__ import annotations
@@ -54,16 +57,22 @@ def run(cells: int = 16) -> dict:
     config = mpm.Config(grid, fps=20 / unit, frames=66)
     path = mpm.simulate(water, body, scene, config, save=("x",))
     T = np.concatenate([[0], np.asarray(path.times) / unit])
-    front = (
-        np.array([wetted_front(x, dx, float(body.volume[0])) for x in [np.asarray(body.x), *np.asarray(path.x)]]) / A
-    )
-    simulated = np.interp(MEASURED[:, 0], T, front)
-    error = simulated / MEASURED[:, 1] - 1
-    figures = {f"Z_at_T_{t:.3f}": float(z) for t, z in zip(MEASURED[:, 0], simulated)}
-    tip = np.concatenate([[1.0], np.asarray(path.x[:, :, 0]).max(1) / A])
-    tip_error = np.interp(MEASURED[:, 0], T, tip) / MEASURED[:, 1] - 1
-    figures["foremost_particle_rms_relative"] = float(np.sqrt(np.mean(tip_error**2)))
-    return figures | dict(rms_relative=float(np.sqrt(np.mean(error**2))), mean_relative=float(error.mean()))
+    frames = [np.asarray(body.x), *np.asarray(path.x)]
+    fronts = {
+        "99_percent_of_water": [np.percentile(x[:, 0], 99.0) for x in frames],
+        "deeper_than_capillary_length": [wetted_front(x, dx, float(body.volume[0])) for x in frames],
+        "foremost_particle": [x[:, 0].max() for x in frames],
+    }
+    figures = {}
+    for name, front in fronts.items():
+        simulated = np.interp(MEASURED[:, 0], T, np.array(front) / A)
+        error = simulated / MEASURED[:, 1] - 1
+        figures[f"rms_relative_{name}"] = float(np.sqrt(np.mean(error**2)))
+        figures[f"mean_relative_{name}"] = float(error.mean())
+    return figures
 
 
-CHECKS = {"rms_relative": ("<=", 0.08)}
+CHECKS = {
+    "rms_relative_99_percent_of_water": ("<=", 0.08),
+    "rms_relative_deeper_than_capillary_length": ("<=", 0.08),
+}
