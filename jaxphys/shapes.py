@@ -6,12 +6,12 @@ A point is a tuple of three arrays that broadcast together, so a grid is never m
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxphys.checks import check_number, check_vector, checked_pytree, is_concrete
 from jaxphys.numerics import safe_div, safe_sqrt
 
 Vector = tuple[Any, Any, Any]
@@ -44,6 +44,22 @@ def unit(a: Vector) -> Vector:
     return tuple(safe_div(c, length) for c in a)
 
 
+def unit_or(a: Vector, fallback: Vector) -> Vector:
+    """a / |a|, or `fallback` where a = 0."""
+    length = norm(a)
+    inside = length > 0
+    return tuple(jnp.where(inside, safe_div(c, length), f) for c, f in zip(a, fallback))
+
+
+def perpendicular(a: Vector) -> Vector:
+    """A unit vector at right angles to a."""
+    x_is_least = jnp.abs(a[0]) <= jnp.minimum(jnp.abs(a[1]), jnp.abs(a[2]))
+    y_is_least = jnp.abs(a[1]) <= jnp.abs(a[2])
+    x = jnp.where(x_is_least, 1.0, 0.0)
+    y = jnp.where(x_is_least | ~y_is_least, 0.0, 1.0)
+    return unit(cross(a, (x, y, 1.0 - x - y)))
+
+
 def rotate(v: Vector, w: Vector, angle_scale=1.0) -> Vector:
     """v turned by the rotation vector `angle_scale` w [rad] (Rodrigues), exact and differentiable at w = 0."""
     squared = dot(w, w) * angle_scale**2
@@ -55,9 +71,11 @@ def rotate(v: Vector, w: Vector, angle_scale=1.0) -> Vector:
     return combine(combine(v, s, wv), c, cross(w, wv))
 
 
-def shape(cls):
-    """Class decorator: a frozen dataclass registered as a pytree, every field a leaf."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+UP = (0.0, 0.0, 1.0)
+
+
+def float64(a) -> np.ndarray:
+    return np.asarray(a, np.float64)
 
 
 class Shape:
@@ -68,16 +86,39 @@ class Shape:
         raise NotImplementedError
 
     def normal(self, p: Vector) -> Vector:
-        """Outward unit normal: the gradient of the distance, 0 where the distance has none (the centre of a sphere)."""
+        """Outward unit normal: the gradient of the distance.
 
-        def along(axis):
-            tangent = tuple(jnp.ones_like(c) if k == axis else jnp.zeros_like(c) for k, c in enumerate(p))
-            return jax.jvp(self.distance, (p,), (tangent,))[1]
+        Where the distance has a kink (the centre of a sphere, the axis of a rod, the planes on which two faces of a box
+        are equally near) it is one of the limits, still of unit length: nodes of a grid that is aligned with a box lie
+        there, and a thin plate or rod holds no other nodes.
+        """
+        raise NotImplementedError
 
-        return tuple(along(axis) for axis in range(3))
+    def reach(self, point) -> float:
+        """Greatest distance [m] of the solid from a point (concrete values), or a bound on it."""
+        raise NotImplementedError
 
 
-@shape
+def nearest_face(over: tuple, directions: tuple[Vector, ...]) -> Vector:
+    """Unit normal of the solid where every `over` is negative, with the gradient `directions` of each.
+
+    Outside it points away from the nearest edge or corner; inside and on the surface it is that of the nearest face,
+    the first of equals.
+    """
+    outside = tuple(jnp.maximum(c, 0.0) for c in over)
+    greatest, taken, nearest = over[0], over[0] != over[0], []
+    for c in over[1:]:
+        greatest = jnp.maximum(greatest, c)
+    for c in over:
+        first = (c >= greatest) & ~taken
+        nearest.append(jnp.where(first, 1.0, 0.0))
+        taken = taken | first
+    weights = jnp.sqrt(jnp.where(greatest > 0, sum(c * c for c in outside), 1.0))
+    parts = tuple(jnp.where(greatest > 0, c / weights, n) for c, n in zip(outside, nearest))
+    return tuple(sum(w * d[k] for w, d in zip(parts, directions)) for k in range(3))
+
+
+@checked_pytree
 class HalfSpace(Shape):
     """Everything below a plane: distance (p - point) . normal.
 
@@ -89,22 +130,43 @@ class HalfSpace(Shape):
     point: Any  # a point of the plane [m], (3,)
     normal_vector: Any  # outward, any length, (3,)
 
+    def __post_init__(self):
+        check_vector("HalfSpace", "point", self.point)
+        check_vector("HalfSpace", "normal_vector", self.normal_vector, nonzero=True)
+
     def distance(self, p):
-        return dot(subtract(p, self.point), unit(tuple(jnp.asarray(c, float) for c in self.normal_vector)))
+        return dot(subtract(p, self.point), unit(tuple(self.normal_vector)))
+
+    def normal(self, p):
+        shape = jnp.broadcast_shapes(*(jnp.shape(c) for c in p))
+        return tuple(jnp.broadcast_to(c, shape) for c in unit(tuple(self.normal_vector)))
+
+    def reach(self, point):
+        return float("inf")
 
 
-@shape
+@checked_pytree
 class Sphere(Shape):
     """A ball: |p - center| - radius."""
 
     center: Any  # [m], (3,)
     radius: Any  # [m]
 
+    def __post_init__(self):
+        check_vector("Sphere", "center", self.center)
+        check_number("Sphere", "radius", self.radius, above=0.0)
+
     def distance(self, p):
         return norm(subtract(p, self.center)) - self.radius
 
+    def normal(self, p):
+        return unit_or(subtract(p, self.center), UP)
 
-@shape
+    def reach(self, point):
+        return float(np.linalg.norm(float64(self.center) - float64(point)) + float64(self.radius))
+
+
+@checked_pytree
 class Box(Shape):
     """A box with half sizes along its own axes, turned by a rotation vector."""
 
@@ -112,14 +174,33 @@ class Box(Shape):
     half_size: Any  # [m], (3,)
     rotation: Any = (0.0, 0.0, 0.0)  # rotation vector [rad], (3,)
 
+    def __post_init__(self):
+        check_vector("Box", "center", self.center)
+        check_vector("Box", "half_size", self.half_size, above=0.0)
+        check_vector("Box", "rotation", self.rotation)
+
+    def _local(self, p):
+        return rotate(subtract(p, self.center), tuple(self.rotation), -1.0)
+
     def distance(self, p):
-        local = rotate(subtract(p, self.center), tuple(self.rotation), -1.0)
-        over = tuple(jnp.abs(c) - h for c, h in zip(local, self.half_size))
+        over = tuple(jnp.abs(c) - h for c, h in zip(self._local(p), self.half_size))
         outside = norm(tuple(jnp.maximum(c, 0.0) for c in over))
         return outside + jnp.minimum(jnp.maximum(jnp.maximum(over[0], over[1]), over[2]), 0.0)
 
+    def normal(self, p):
+        local = self._local(p)
+        over = tuple(jnp.abs(c) - h for c, h in zip(local, self.half_size))
+        sign = tuple(jnp.where(c < 0, -1.0, 1.0) for c in local)
+        zero = jnp.zeros_like(sign[0])
+        faces = ((sign[0], zero, zero), (zero, sign[1], zero), (zero, zero, sign[2]))
+        return rotate(nearest_face(over, faces), tuple(self.rotation))
 
-@shape
+    def reach(self, point):
+        centre = np.linalg.norm(float64(self.center) - float64(point))
+        return float(centre + np.linalg.norm(float64(self.half_size)))
+
+
+@checked_pytree
 class Capsule(Shape):
     """A rod with round ends: all points within `radius` of a segment."""
 
@@ -127,13 +208,31 @@ class Capsule(Shape):
     end: Any  # [m], (3,)
     radius: Any  # [m]
 
-    def distance(self, p):
+    def __post_init__(self):
+        check_vector("Capsule", "start", self.start)
+        check_vector("Capsule", "end", self.end)
+        check_number("Capsule", "radius", self.radius, above=0.0)
+        if is_concrete(self.start, self.end) and np.array_equal(float64(self.start), float64(self.end)):
+            raise ValueError(f"Capsule: start and end are one point, {self.start}; use Sphere")
+
+    def _from_axis(self, p):
+        """The vector from the nearest point of the segment."""
         axis = subtract(self.end, self.start)
         along = jnp.clip(dot(subtract(p, self.start), axis) / dot(axis, axis), 0.0, 1.0)
-        return norm(combine(subtract(p, self.start), -along, axis)) - self.radius
+        return combine(subtract(p, self.start), -along, axis)
+
+    def distance(self, p):
+        return norm(self._from_axis(p)) - self.radius
+
+    def normal(self, p):
+        return unit_or(self._from_axis(p), perpendicular(subtract(self.end, self.start)))
+
+    def reach(self, point):
+        ends = (np.linalg.norm(float64(a) - float64(point)) for a in (self.start, self.end))
+        return float(max(ends) + float64(self.radius))
 
 
-@shape
+@checked_pytree
 class Cylinder(Shape):
     """A rod with flat ends."""
 
@@ -142,10 +241,31 @@ class Cylinder(Shape):
     half_height: Any  # [m]
     radius: Any  # [m]
 
-    def distance(self, p):
-        axis = unit(tuple(jnp.asarray(c, float) for c in self.axis))
+    def __post_init__(self):
+        check_vector("Cylinder", "center", self.center)
+        check_vector("Cylinder", "axis", self.axis, nonzero=True)
+        check_number("Cylinder", "half_height", self.half_height, above=0.0)
+        check_number("Cylinder", "radius", self.radius, above=0.0)
+
+    def _local(self, p):
+        """Axis, height along it, and the vector from it."""
+        axis = unit(tuple(self.axis))
         local = subtract(p, self.center)
         height = dot(local, axis)
-        over = (norm(combine(local, -height, axis)) - self.radius, jnp.abs(height) - self.half_height)
+        return axis, height, combine(local, -height, axis)
+
+    def distance(self, p):
+        _, height, radial = self._local(p)
+        over = (norm(radial) - self.radius, jnp.abs(height) - self.half_height)
         outside = safe_sqrt(jnp.maximum(over[0], 0.0) ** 2 + jnp.maximum(over[1], 0.0) ** 2)
         return outside + jnp.minimum(jnp.maximum(over[0], over[1]), 0.0)
+
+    def normal(self, p):
+        axis, height, radial = self._local(p)
+        over = (norm(radial) - self.radius, jnp.abs(height) - self.half_height)
+        sign = jnp.where(height < 0, -1.0, 1.0)
+        return nearest_face(over, (unit_or(radial, perpendicular(axis)), tuple(sign * c for c in axis)))
+
+    def reach(self, point):
+        centre = np.linalg.norm(float64(self.center) - float64(point))
+        return float(centre + np.hypot(float64(self.half_height), float64(self.radius)))

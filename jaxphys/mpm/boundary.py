@@ -15,42 +15,58 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxphys.mpm.state import is_concrete
+from jaxphys.checks import cast, check_number, check_vector, checked_pytree, is_concrete
 from jaxphys.numerics import safe_sqrt
 from jaxphys.shapes import Shape, Vector, combine, cross, dot, norm, rotate, subtract
 
 KINDS = ("slip", "separate", "sticky")
 
 
-def check_common(name: str, kind: str, friction, start=0.0, end=0.0) -> None:
+def check_common(name: str, kind: str, friction, start, end) -> None:
     if kind not in KINDS:
         raise ValueError(f"{name}: kind must be one of {KINDS}, got {kind!r}")
-    if friction is not None and kind != "separate":
-        raise ValueError(f"{name}: friction needs kind='separate', got kind={kind!r}")
-    if friction is not None and is_concrete(friction) and np.any(np.asarray(friction) < 0):
-        raise ValueError(f"{name}: friction must not be negative, got {friction}")
+    if friction is not None:
+        if kind != "separate":
+            raise ValueError(f"{name}: friction needs kind='separate', got kind={kind!r}")
+        check_number(name, "friction", friction)
+        if is_concrete(friction) and float(friction) < 0:
+            raise ValueError(f"{name}: friction must not be negative, got {friction}")
     check_window(name, start, end)
 
 
 def check_window(name: str, start, end) -> None:
+    check_number(name, "start", start)
+    if end is None:
+        return
+    check_number(name, "end", end)
     if is_concrete(start, end) and np.any(np.asarray(start) > np.asarray(end)):
         raise ValueError(f"{name}: the time window ends before it starts, start={start} s, end={end} s")
 
 
+def is_open(start, end, t, dt):
+    """Whether the middle of the step [t, t + dt] lies in the window: no rounding of t moves it by a step."""
+    middle = t + 0.5 * dt
+    return (middle >= start) & (middle < end)
+
+
 def slide(tangent_speed, removed, friction):
-    """Factor on the tangential velocity after Coulomb friction: max(0, 1 - friction removed / |v_t|)."""
-    moving = tangent_speed > 0
-    return jnp.where(moving, jnp.maximum(1.0 - friction * removed / jnp.where(moving, tangent_speed, 1.0), 0.0), 1.0)
+    """Factor on the tangential velocity after Coulomb friction: max(0, 1 - friction removed / |v_t|).
+
+    At rest under load (|v_t| = 0) the node sticks, so the factor, which is then the derivative of the result with
+    respect to v_t, is 0; without load it is 1.
+    """
+    loss = friction * removed
+    slides = tangent_speed >= loss
+    speed = jnp.where(slides & (tangent_speed > 0), tangent_speed, 1.0)
+    return jnp.where(slides, 1.0 - loss / speed, 0.0)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@checked_pytree
 class Walls:
-    """The six faces of a box, material inside. Nodes on or beyond a face are held.
+    """The six faces of a box, material inside. Nodes on or beyond a face are held; a face at infinity is open.
 
     >>> import jax.numpy as jnp
     >>> walls = Walls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), kind="separate")
@@ -64,36 +80,45 @@ class Walls:
     hi: Any  # upper corner [m], (3,)
     kind: str = dataclasses.field(default="separate", metadata=dict(static=True))
     friction: Any = None  # Coulomb coefficient; None: frictionless
+    start: Any = 0.0  # [s]
+    end: Any = float("inf")  # [s]
 
     def __post_init__(self):
-        check_common("Walls", self.kind, self.friction)
+        check_common("Walls", self.kind, self.friction, self.start, self.end)
+        check_vector("Walls", "lo", self.lo)
+        check_vector("Walls", "hi", self.hi)
+        if is_concrete(self.lo, self.hi) and np.any(np.asarray(self.lo) >= np.asarray(self.hi)):
+            raise ValueError(f"Walls: lo must be less than hi on each axis, got lo={self.lo}, hi={self.hi}")
 
     def apply(self, v: Any, nodes: Vector, t, dt) -> Vector:
         v = list(v)
+        self = cast(self, v[0].dtype)
+        active = is_open(self.start, self.end, t, dt)
         for axis in range(3):
             slack = 0.01 * (nodes[axis].reshape(-1)[1] - nodes[axis].reshape(-1)[0])  # a node on the face is held
-            faces = ((nodes[axis] <= self.lo[axis] + slack, 1.0), (nodes[axis] >= self.hi[axis] - slack, -1.0))
-            for held, inward in faces:
-                if self.kind == "sticky":
-                    v = [jnp.where(held, 0.0, c) for c in v]
-                elif self.kind == "slip":
-                    v[axis] = jnp.where(held, 0.0, v[axis])
-                else:
-                    removed = jnp.maximum(-inward * v[axis], 0.0)
-                    if self.friction is not None:
-                        a, b = (k for k in range(3) if k != axis)
-                        factor = slide(safe_sqrt(v[a] ** 2 + v[b] ** 2), removed, self.friction)
-                        v[a], v[b] = (jnp.where(held, factor * v[k], v[k]) for k in (a, b))
-                    v[axis] = jnp.where(held, v[axis] + inward * removed, v[axis])
+            below, above = nodes[axis] <= self.lo[axis] + slack, nodes[axis] >= self.hi[axis] - slack
+            held = active & (below | above)
+            if self.kind == "sticky":
+                v = [jnp.where(held, 0.0, c) for c in v]
+            elif self.kind == "slip":
+                v[axis] = jnp.where(held, 0.0, v[axis])
+            else:
+                outward = jnp.where(below, -1.0, 1.0).astype(v[axis].dtype)
+                approach = jnp.where(held, jnp.maximum(outward * v[axis], 0.0), 0.0)
+                if self.friction is not None:
+                    a, b = (k for k in range(3) if k != axis)
+                    factor = jnp.where(held, slide(safe_sqrt(v[a] ** 2 + v[b] ** 2), approach, self.friction), 1.0)
+                    v[a], v[b] = factor * v[a], factor * v[b]
+                v[axis] = v[axis] - outward * approach
         return tuple(v)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@checked_pytree
 class Collider:
     """A solid obstacle, fixed or moving with a constant velocity and spin while its time window is open.
 
-    A sticky collider is also how a velocity is prescribed on a region of material (translate, rotate).
+    A sticky collider is also how a velocity is prescribed on a region of material (translate, rotate). With
+    `moving=False` the region stays and only its surface moves: a conveyor belt, a turntable, an inlet.
     """
 
     shape: Shape  # where it is at t = start
@@ -104,19 +129,33 @@ class Collider:
     center: Any = (0.0, 0.0, 0.0)  # a point of the axis of rotation at t = start [m], (3,)
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
-    reach: Any = 0.0  # greatest distance from the axis [m], for the speed that limits the time step
+    reach: Any = None  # greatest distance from the axis [m], for the speed that limits the step; None: of the shape
+    moving: bool = dataclasses.field(default=True, metadata=dict(static=True))  # False: only the surface moves
 
     def __post_init__(self):
         check_common("Collider", self.kind, self.friction, self.start, self.end)
+        for name in ("velocity", "angular_velocity", "center"):
+            check_vector("Collider", name, getattr(self, name))
+        if self.reach is not None:
+            check_number("Collider", "reach", self.reach, least=0.0)
 
     def max_speed(self):
         """Greatest surface speed [m/s]: |velocity| + |angular_velocity| reach."""
-        v, w = (np.linalg.norm(np.asarray(a, np.float64)) for a in (self.velocity, self.angular_velocity))
-        return v + w * float(self.reach)
+        v, w = (float(np.linalg.norm(np.asarray(a, np.float64))) for a in (self.velocity, self.angular_velocity))
+        if w == 0.0:
+            return v
+        reach = self.shape.reach(self.center) if self.reach is None else float(self.reach)
+        if not np.isfinite(reach):
+            raise ValueError(
+                "Collider: a half-space that turns has no greatest speed to choose the time step by; give reach [m], "
+                "the distance of the farthest material from the axis, or use a Box or a Cylinder"
+            )
+        return v + w * reach
 
     def apply(self, v: Any, nodes: Vector, t, dt) -> Vector:
-        active = (t >= self.start) & (t < self.end)
-        elapsed = jnp.where(active, t - self.start, 0.0)
+        self = cast(self, v[0].dtype)
+        active = is_open(self.start, self.end, t, dt)
+        elapsed = jnp.where(active & self.moving, jnp.maximum(t - self.start, 0.0), 0.0)
         arm = subtract(nodes, combine(tuple(self.center), elapsed, tuple(self.velocity)))
         spin = tuple(self.angular_velocity)
         local = combine(tuple(self.center), 1.0, rotate(arm, spin, -elapsed))

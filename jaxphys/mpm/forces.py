@@ -10,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.checks import cast, check_number, check_vector, checked_pytree, is_concrete
 from jaxphys.mpm.boundary import check_window
-from jaxphys.mpm.state import is_concrete
 from jaxphys.shapes import Shape
 
 
@@ -41,8 +40,12 @@ class ParticleForce:
             )
 
     def inside(self, x):
+        """1 in the region, 0 outside; NaN everywhere if it is empty, which only a trace can get past `check`."""
         one = jnp.ones_like(x[0])
-        return one if self.shape is None else jnp.where(self.shape.distance(tuple(x)) <= 0, one, 0.0)
+        if self.shape is None:
+            return one
+        held = cast(self.shape, x.dtype).distance(tuple(x)) <= 0
+        return jnp.where(jnp.any(held), jnp.where(held, one, 0.0), jnp.nan)
 
     def prepare(self, x, mass):
         return self.inside(x)
@@ -54,48 +57,52 @@ class ParticleForce:
         return x, v, C
 
 
-def force(cls):
-    """Class decorator: a frozen dataclass registered as a pytree, its time window checked."""
+def share(start, end, t, dt):
+    """Part of the step [t, t + dt] that lies in the window [start, end].
 
-    def check(self):
-        check_window(cls.__name__, self.start, self.end)
-
-    cls.__post_init__ = check
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
-
-
-def overlap(start, end, t, dt):
-    """Seconds of the step [t, t + dt] inside the window [start, end]."""
-    return jnp.maximum(jnp.minimum(end, t + dt) - jnp.maximum(start, t), 0.0)
+    In units of steps, t = k dt with a whole k, so the parts of all steps add up to the window in any precision. In
+    seconds they do not: in float32 the end t + dt of a step and the t of the next differ by up to 1e-7 t.
+    """
+    dtype = jnp.result_type(start, end)
+    k = jnp.round(t / dt).astype(dtype)
+    return jnp.maximum(jnp.minimum(end / dt, k + 1.0) - jnp.maximum(start / dt, k), 0.0)
 
 
 def share_of_mass(inside, mass):
     """1 / (mass of the region) inside it, 0 outside."""
     total = jnp.sum(inside * mass)
-    return inside / jnp.where(total > 0, total, 1.0)
+    return inside / jnp.where(total == 0, 1.0, total)
 
 
-@force
+@checked_pytree
 class Impulse(ParticleForce):
-    """A total impulse [N s] on the particles of a region, shared by mass, at `start` or spread evenly up to `end`."""
+    """A total impulse [N s] on the particles of a region, shared by mass, at `start` or spread evenly up to `end`.
+
+    At once means over the length of one step from `start`; a shorter window is widened to that. The total is exact.
+    """
 
     impulse: Any  # [N s], (3,)
     shape: Shape | None = None
     start: Any = 0.0  # [s]
-    end: Any = 0.0  # [s]; equal to start: at once
+    end: Any = None  # [s]; None: at once
+
+    def __post_init__(self):
+        check_vector("Impulse", "impulse", self.impulse)
+        check_window("Impulse", self.start, self.end)
+        check_number("Impulse", "start", self.start, least=0.0)
 
     def prepare(self, x, mass):
         return share_of_mass(self.inside(x), mass)
 
     def accelerate(self, v, x, aux, mass, t, dt):
-        spread = self.end > self.start
-        length = jnp.where(spread, self.end - self.start, 1.0)
-        at_once = jnp.where((t <= self.start) & (self.start < t + dt), 1.0, 0.0)
-        part = jnp.where(spread, overlap(self.start, self.end, t, dt) / length, at_once)
-        return v + column(self.impulse, v) * (aux * part)
+        start, impulse = cast((self.start, self.impulse), v.dtype)
+        first = start / dt
+        last = first + 1.0 if self.end is None else jnp.maximum(cast(self.end, v.dtype) / dt, first + 1.0)
+        part = share(first, last, t / dt, 1.0) / (last - first)
+        return v + column(impulse, v) * (aux * part)
 
 
-@force
+@checked_pytree
 class Force(ParticleForce):
     """A total force [N] on the particles of a region, shared by mass."""
 
@@ -104,14 +111,19 @@ class Force(ParticleForce):
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
 
+    def __post_init__(self):
+        check_vector("Force", "force", self.force)
+        check_window("Force", self.start, self.end)
+
     def prepare(self, x, mass):
         return share_of_mass(self.inside(x), mass)
 
     def accelerate(self, v, x, aux, mass, t, dt):
-        return v + column(self.force, v) * (aux * overlap(self.start, self.end, t, dt))
+        seconds = dt * share(*cast((self.start, self.end), v.dtype), t, dt)
+        return v + column(self.force, v) * (aux * seconds)
 
 
-@force
+@checked_pytree
 class Acceleration(ParticleForce):
     """An acceleration [m/s^2] of the particles of a region."""
 
@@ -120,11 +132,16 @@ class Acceleration(ParticleForce):
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
 
+    def __post_init__(self):
+        check_vector("Acceleration", "acceleration", self.acceleration)
+        check_window("Acceleration", self.start, self.end)
+
     def accelerate(self, v, x, aux, mass, t, dt):
-        return v + column(self.acceleration, v) * (aux * overlap(self.start, self.end, t, dt))
+        seconds = dt * share(*cast((self.start, self.end), v.dtype), t, dt)
+        return v + column(self.acceleration, v) * (aux * seconds)
 
 
-@force
+@checked_pytree
 class Drag(ParticleForce):
     """Linear drag toward a wind: dv/dt = rate (wind - v), integrated exactly, so any rate is stable."""
 
@@ -134,12 +151,19 @@ class Drag(ParticleForce):
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
 
+    def __post_init__(self):
+        check_vector("Drag", "wind", self.wind)
+        check_number("Drag", "rate", self.rate, least=0.0)
+        check_window("Drag", self.start, self.end)
+
     def accelerate(self, v, x, aux, mass, t, dt):
-        gain = -jnp.expm1(-self.rate * overlap(self.start, self.end, t, dt)) * aux
+        seconds = dt * share(*cast((self.start, self.end), v.dtype), t, dt)
+        rate = cast(self.rate, v.dtype)
+        gain = -jnp.expm1(-rate * seconds) * aux
         return v + gain * (column(self.wind, v) - v)
 
 
-@force
+@checked_pytree
 class Release(ParticleForce):
     """Holds particles where they are and lets them go layer by layer, the lowest along `direction` first, at `start`.
 
@@ -152,6 +176,14 @@ class Release(ParticleForce):
     layers: int = dataclasses.field(default=1, metadata=dict(static=True))
     shape: Shape | None = None
 
+    def __post_init__(self):
+        check_vector("Release", "direction", self.direction, nonzero=True)
+        check_window("Release", self.start, self.end)
+        if self.layers < 1:
+            raise ValueError(f"Release: layers must be a positive number, got {self.layers}")
+        if is_concrete(self.start, self.end) and not np.all(np.isfinite([float(self.start), float(self.end)])):
+            raise ValueError(f"Release: start and end must be finite, got start={self.start} s, end={self.end} s")
+
     def prepare(self, x, mass):
         inside = self.inside(x) > 0
         height = jnp.sum(column(self.direction, x) * x, 0)
@@ -160,7 +192,8 @@ class Release(ParticleForce):
         layer = jnp.clip(
             jnp.floor(self.layers * (height - lowest) / jnp.where(span > 0, span, 1.0)), 0, self.layers - 1
         )
-        time = self.start + (self.end - self.start) * layer / self.layers
+        start, end = cast((self.start, self.end), x.dtype)
+        time = start + (end - start) * layer / self.layers
         return x, jnp.where(inside, time, -jnp.inf)
 
     def constrain(self, x, v, C, aux, t):

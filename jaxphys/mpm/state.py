@@ -11,12 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxphys.checks import is_concrete
+
 PAD = 3  # cells outside the domain on every side: room for the kernel and for the nodes that a wall holds
-
-
-def is_concrete(*trees: Any) -> bool:
-    """True where no leaf is a tracer, so that values may be checked in Python."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 class SimulationError(RuntimeError):
