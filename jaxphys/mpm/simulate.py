@@ -178,8 +178,10 @@ def stress(
     return F_new, tuple(states), tau_new
 
 
-def substep(materials: tuple, particles: Particles, scene: Scene, config: Config, dt: float, state: State) -> State:
-    """One explicit step of length dt [s]."""
+def substep(
+    materials: tuple, particles: Particles, scene: Scene, config: Config, dt: float, empty, state: State
+) -> State:
+    """One explicit step of length dt [s]; nodes lighter than `empty` [kg] stay at rest."""
     grid, dtype = config.grid, state.x.dtype
     geometry = transfer.Geometry(grid, config.mesh)
     to_grid: Any
@@ -206,11 +208,10 @@ def substep(materials: tuple, particles: Particles, scene: Scene, config: Config
     q = jnp.stack([mass * v[c] - Af for c, Af in enumerate(A.apply(f))])
     *momentum, node_mass = to_grid(geometry, state.x, q, A.to_array(), mass)
 
-    threshold = lax.stop_gradient(1e-10 * jnp.max(mass))
     gravity = [jnp.asarray(a, dtype) for a in scene.gravity]
-    held = node_mass > threshold
+    held = node_mass > empty
     nodal = tuple(
-        jnp.where(held, transfer.grid_velocity(p, node_mass, threshold) + dt * g, 0.0).reshape(grid.shape)
+        jnp.where(held, transfer.grid_velocity(p, node_mass, empty) + dt * g, 0.0).reshape(grid.shape)
         for p, g in zip(momentum, gravity)
     )
     nodes = grid.nodes(dtype)
@@ -228,11 +229,16 @@ def substep(materials: tuple, particles: Particles, scene: Scene, config: Config
 
 def _watch(status: Status, state: State, config: Config, dt: float) -> Status:
     """Records the first failure."""
-    shape = jnp.asarray(config.grid.shape, state.x.dtype)[:, None]
     X = transfer.cells(config.grid, lax.stop_gradient(state.x))
-    inside = jnp.all((X >= 0.5) & (X <= shape - 1.5))
-    reach = jnp.max(jnp.abs(lax.stop_gradient(state.v))) * (dt / config.grid.dx)
-    code = jnp.where(~jnp.isfinite(reach), 1, jnp.where(~inside, 2, jnp.where(reach > 1.0, 3, 0))).astype(jnp.int32)
+    v = jnp.abs(lax.stop_gradient(state.v))
+    inside = functools.reduce(jnp.logical_and, ((x >= 0.5) & (x <= n - 1.5) for x, n in zip(X, config.grid.shape)))
+    speed = jnp.maximum(jnp.maximum(v[0], v[1]), v[2]) * (dt / config.grid.dx)
+    # One reduction tells all: NaN if any particle is lost to NaN, infinity if one is outside, else the greatest speed.
+    worst = jnp.max(jnp.where(inside | jnp.isnan(speed), speed, jnp.inf))
+    code = jnp.where(jnp.isnan(worst), 1, jnp.where(jnp.isinf(worst), 2, jnp.where(worst > 1.0, 3, 0))).astype(
+        jnp.int32
+    )
+    reach = jnp.where(jnp.isfinite(worst), worst, status.reach)
     first = (status.code == 0) & (code > 0)
     return Status(
         jnp.where(first, code, status.code),
@@ -282,10 +288,11 @@ def _rollout(materials, particles, scene, state, *, config: Config, substeps: in
         state = initial_state(materials, particles, scene, save)
     dt = 1.0 / (config.fps * substeps)
     start = state.substep
+    empty = lax.stop_gradient(1e-10 * jnp.max(_mass(materials, particles)))
 
     def step(materials, scene, carry):
         state, status = carry
-        state = substep(materials, particles, scene, config, dt, state)
+        state = substep(materials, particles, scene, config, dt, empty, state)
         if config.mesh is not None:
             state = _shard(state, config, particles.count)
         return state, _watch(status, state, config, dt)
