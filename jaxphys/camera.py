@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.pytree import pytree, static
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+
+@pytree
 class Camera:
     """A pinhole camera: x_camera = R x_world + t, pixel = (fx x/z + cx, fy y/z + cy).
 
@@ -26,8 +27,8 @@ class Camera:
     cy: jax.Array
     R: jax.Array  # world-to-camera rotation (3, 3)
     t: jax.Array  # world-to-camera translation [m] (3,)
-    width: int = dataclasses.field(metadata=dict(static=True))  # [pixel]
-    height: int = dataclasses.field(metadata=dict(static=True))  # [pixel]
+    width: int = static()  # [pixel]
+    height: int = static()  # [pixel]
 
     @classmethod
     def look_at(

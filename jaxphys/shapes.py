@@ -11,8 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxphys.checks import check_number, check_vector, checked_pytree, is_concrete
+from jaxphys.checks import check_number, check_vector, is_concrete
 from jaxphys.numerics import safe_div, safe_sqrt
+from jaxphys.pytree import pytree
 
 Vector = tuple[Any, Any, Any]
 
@@ -118,7 +119,7 @@ def nearest_face(over: tuple, directions: tuple[Vector, ...]) -> Vector:
     return tuple(sum(w * d[k] for w, d in zip(parts, directions)) for k in range(3))
 
 
-@checked_pytree
+@pytree
 class HalfSpace(Shape):
     """Everything below a plane: distance (p - point) . normal.
 
@@ -145,7 +146,7 @@ class HalfSpace(Shape):
         return float("inf")
 
 
-@checked_pytree
+@pytree
 class Sphere(Shape):
     """A ball: |p - center| - radius."""
 
@@ -166,7 +167,7 @@ class Sphere(Shape):
         return float(np.linalg.norm(float64(self.center) - float64(point)) + float64(self.radius))
 
 
-@checked_pytree
+@pytree
 class Box(Shape):
     """A box with half sizes along its own axes, turned by a rotation vector."""
 
@@ -200,7 +201,7 @@ class Box(Shape):
         return float(centre + np.linalg.norm(float64(self.half_size)))
 
 
-@checked_pytree
+@pytree
 class Capsule(Shape):
     """A rod with round ends: all points within `radius` of a segment."""
 
@@ -232,7 +233,7 @@ class Capsule(Shape):
         return float(max(ends) + float64(self.radius))
 
 
-@checked_pytree
+@pytree
 class Cylinder(Shape):
     """A rod with flat ends."""
 

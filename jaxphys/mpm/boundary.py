@@ -12,14 +12,14 @@ is enough.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxphys.checks import cast, check_number, check_vector, checked_pytree, is_concrete
+from jaxphys.checks import cast, check_number, check_vector, is_concrete
 from jaxphys.numerics import safe_sqrt
+from jaxphys.pytree import pytree, static
 from jaxphys.shapes import Shape, Vector, combine, cross, dot, norm, rotate, subtract
 
 KINDS = ("slip", "separate", "sticky")
@@ -64,7 +64,7 @@ def slide(tangent_speed, removed, friction):
     return jnp.where(slides, 1.0 - loss / speed, 0.0)
 
 
-@checked_pytree
+@pytree
 class Walls:
     """The six faces of a box, material inside. Nodes on or beyond a face are held; a face at infinity is open.
 
@@ -78,7 +78,7 @@ class Walls:
 
     lo: Any  # lower corner [m], (3,)
     hi: Any  # upper corner [m], (3,)
-    kind: str = dataclasses.field(default="separate", metadata=dict(static=True))
+    kind: str = static(default="separate")
     friction: Any = None  # Coulomb coefficient; None: frictionless
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
@@ -113,7 +113,7 @@ class Walls:
         return tuple(v)
 
 
-@checked_pytree
+@pytree
 class Collider:
     """A solid obstacle, fixed or moving with a constant velocity and spin while its time window is open.
 
@@ -122,7 +122,7 @@ class Collider:
     """
 
     shape: Shape  # where it is at t = start
-    kind: str = dataclasses.field(default="separate", metadata=dict(static=True))
+    kind: str = static(default="separate")
     friction: Any = None  # Coulomb coefficient; None: frictionless
     velocity: Any = (0.0, 0.0, 0.0)  # [m/s], (3,)
     angular_velocity: Any = (0.0, 0.0, 0.0)  # [rad/s], (3,)
@@ -130,7 +130,7 @@ class Collider:
     start: Any = 0.0  # [s]
     end: Any = float("inf")  # [s]
     reach: Any = None  # greatest distance from the axis [m], for the speed that limits the step; None: of the shape
-    moving: bool = dataclasses.field(default=True, metadata=dict(static=True))  # False: only the surface moves
+    moving: bool = static(default=True)  # False: only the surface moves
 
     def __post_init__(self):
         check_common("Collider", self.kind, self.friction, self.start, self.end)

@@ -7,14 +7,14 @@ grid) and
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxphys.checks import cast, check_number, check_vector, checked_pytree, is_concrete
+from jaxphys.checks import cast, check_number, check_vector, is_concrete
 from jaxphys.mpm.boundary import check_window
+from jaxphys.pytree import pytree, static
 from jaxphys.shapes import Shape
 
 
@@ -74,7 +74,7 @@ def share_of_mass(inside, mass):
     return inside / jnp.where(total == 0, 1.0, total)
 
 
-@checked_pytree
+@pytree
 class Impulse(ParticleForce):
     """A total impulse [N s] on the particles of a region, shared by mass, at `start` or spread evenly up to `end`.
 
@@ -102,7 +102,7 @@ class Impulse(ParticleForce):
         return v + column(impulse, v) * (aux * part)
 
 
-@checked_pytree
+@pytree
 class Force(ParticleForce):
     """A total force [N] on the particles of a region, shared by mass."""
 
@@ -123,7 +123,7 @@ class Force(ParticleForce):
         return v + column(self.force, v) * (aux * seconds)
 
 
-@checked_pytree
+@pytree
 class Acceleration(ParticleForce):
     """An acceleration [m/s^2] of the particles of a region."""
 
@@ -141,7 +141,7 @@ class Acceleration(ParticleForce):
         return v + column(self.acceleration, v) * (aux * seconds)
 
 
-@checked_pytree
+@pytree
 class Drag(ParticleForce):
     """Linear drag toward a wind: dv/dt = rate (wind - v), integrated exactly, so any rate is stable."""
 
@@ -163,7 +163,7 @@ class Drag(ParticleForce):
         return v + gain * (column(self.wind, v) - v)
 
 
-@checked_pytree
+@pytree
 class Release(ParticleForce):
     """Holds particles where they are and lets them go layer by layer, the lowest along `direction` first, at `start`.
 
@@ -173,7 +173,7 @@ class Release(ParticleForce):
     direction: Any  # any length, (3,)
     start: Any  # [s]
     end: Any  # [s]
-    layers: int = dataclasses.field(default=1, metadata=dict(static=True))
+    layers: int = static(default=1)
     shape: Shape | None = None
 
     def __post_init__(self):

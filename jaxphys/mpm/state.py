@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxphys.checks import is_concrete
+from jaxphys.pytree import pytree
 
 PAD = 3  # cells outside the domain on every side: room for the kernel and for the nodes that a wall holds
 
@@ -20,8 +21,7 @@ class SimulationError(RuntimeError):
     """A rollout went wrong: says at which substep, why, and what to change."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Particles:
     """Material points at t = 0, as a user gives them; make one with `Particles.create`."""
 
@@ -139,8 +139,7 @@ class Grid:
         return tuple(axes)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Scene:
     """What acts on the particles from outside. Every number is a leaf, so gradients reach it."""
 
@@ -180,8 +179,7 @@ class Config:
             raise ValueError(f"config: window must be a positive number of frames or None, got {self.window}")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Status:
     """The first thing that went wrong in a rollout, if any."""
 
@@ -211,8 +209,7 @@ class Status:
             )
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class State:
     """Everything that moves, component-major. A rollout resumes exactly from it."""
 
@@ -226,8 +223,7 @@ class State:
     substep: jax.Array  # substeps done, () int32
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Trajectory:
     """The saved frames of a rollout. Fields that were not asked for are None."""
 

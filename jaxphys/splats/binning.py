@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxphys.pytree import pytree
 from jaxphys.splats.project import Screen
 
 _INT_MAX = 2**31 - 1
 KEY_BITS = 32  # width of the packed sort key
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Bins:
     """Pairs sorted by tile and, within a tile, front to back."""
 

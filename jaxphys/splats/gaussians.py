@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.pytree import pytree
 from jaxphys.splats.harmonics import DEGREE_OF_COUNT, rgb_to_sh, rotate_sh
 
 Y_DOWN_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
@@ -16,8 +17,7 @@ Y_DOWN_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 `gaussians.transform(rotation=Y_DOWN_TO_Z_UP)`."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Kernels:
     """Gaussians with an explicit covariance, as the renderer takes them; see `deform`."""
 
@@ -28,8 +28,7 @@ class Kernels:
     rotation: jax.Array | None = None  # (N, 3, 3): the colour in direction d is that of `sh` at rotation^T d; None = I
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Gaussians:
     """A 3D Gaussian splat scene: covariance R(quat) diag(scale^2) R(quat)^T, colour max(0, 0.5 + SH(direction))."""
 

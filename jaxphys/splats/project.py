@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxphys.camera import Camera
+from jaxphys.pytree import pytree
 from jaxphys.splats.gaussians import Kernels
 from jaxphys.splats.harmonics import sh_basis
 
@@ -16,8 +15,7 @@ ALPHA_MIN = 1.0 / 255.0  # a weaker contribution to a pixel is dropped: it could
 BLUR = 0.3  # [pixel^2] added to every screen covariance: no Gaussian is thinner than about a pixel
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Screen:
     """Gaussians on the screen."""
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxphys.camera import Camera
+from jaxphys.pytree import pytree, static
 from jaxphys.splats.binning import bin_tiles, count_pairs, tile_counts
 from jaxphys.splats.composite import COMPOSITED, Layout, composite
 from jaxphys.splats.deform import deform
@@ -37,19 +38,17 @@ class CapacityError(ValueError):
         self.needed, self.capacity = needed, capacity
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RenderInfo:
     """What the renderer did; leaves have a leading axis for a video."""
 
     n_needed: jax.Array  # (tile, Gaussian) pairs that the picture needs () int32
     dropped: jax.Array  # pairs that did not fit: those of the farthest Gaussians () int32
     n_nonfinite: jax.Array  # Gaussians that hold or produce NaN or infinity, and such camera numbers () int32
-    capacity: int = dataclasses.field(metadata=dict(static=True))  # pairs that fit
+    capacity: int = static()  # pairs that fit
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Rendering:
     """A picture; arrays have a leading axis (T, ...) for a video."""
 

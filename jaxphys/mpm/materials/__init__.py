@@ -57,7 +57,7 @@ def create(name: str, **parameters: Any) -> Law:
 
     Args:
         name: a key of `LAWS`.
-        **parameters: fields of that law, SI units, scalars or arrays (N,).
+        **parameters: fields of that SI units, scalars or arrays (N,).
 
     Raises:
         ValueError: unknown name, unknown or missing parameter, or a value out of range.

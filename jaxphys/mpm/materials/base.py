@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxphys.numerics import expm1_sym, log1p_sym, materialize
+from jaxphys.pytree import pytree
 from jaxphys.tensor import Tensor3
-
-T = TypeVar("T")
 
 
 class Bound(NamedTuple):
@@ -32,16 +30,6 @@ YIELD_STRESS = Bound(1e-3, 1e11, "Pa", zero=True)
 VISCOSITY = Bound(1e-6, 1e10, "Pa s", zero=True)
 
 
-def law(cls: type[T]) -> type[T]:
-    """Class decorator of a law: a frozen dataclass with keyword arguments, registered as a pytree."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False, kw_only=True)(cls))
-
-
-def static(default: Any) -> Any:
-    """A field that is a choice and no parameter: a change of it recompiles."""
-    return dataclasses.field(default=default, metadata=dict(static=True))
-
-
 def lame(E: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lame parameters mu = E / (2 (1 + nu)), lam = E nu / ((1 + nu) (1 - 2 nu)) [Pa].
 
@@ -51,7 +39,7 @@ def lame(E: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
     return E / (2.0 * (1.0 + nu)), E * nu / ((1.0 + nu) * (1.0 - 2.0 * nu))
 
 
-@law
+@pytree(kw_only=True)
 class Law:
     """Interface of a constitutive law. Every parameter is an array: a scalar, or one value per particle (N,).
 
@@ -100,7 +88,7 @@ class Law:
         raise NotImplementedError
 
 
-@law
+@pytree(kw_only=True)
 class ElasticLaw(Law):
     """A law with an isotropic elastic part given by Young's modulus and Poisson's ratio."""
 
@@ -118,7 +106,7 @@ class ElasticLaw(Law):
         return lam + 2.0 * mu
 
 
-@law
+@pytree(kw_only=True)
 class HenckyLaw(ElasticLaw):
     """A law whose elastic part is Hencky's: Psi = mu eps : eps + lam/2 tr(eps)^2 of the logarithmic strain eps."""
 

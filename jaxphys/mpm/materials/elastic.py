@@ -11,17 +11,16 @@ from jaxphys.mpm.materials.base import (
     ElasticLaw,
     HenckyLaw,
     hencky_stress,
-    law,
     log_strain,
     physical_det,
-    static,
     times_stretch,
 )
 from jaxphys.numerics import principal_values, rotate_back
+from jaxphys.pytree import pytree, static
 from jaxphys.tensor import Tensor3, polar_rotation
 
 
-@law
+@pytree(kw_only=True)
 class FixedCorotated(ElasticLaw):
     """Fixed corotated elasticity: Psi = mu |F - R|^2 + lam/2 (J - 1)^2, tau = 2 mu (F - R) F^T + lam J (J - 1) I.
 
@@ -44,7 +43,7 @@ class FixedCorotated(ElasticLaw):
         return mu * D.inner(D) + 0.5 * lam * (J - 1.0) ** 2
 
 
-@law
+@pytree(kw_only=True)
 class NeoHookean(ElasticLaw):
     """Compressible neo-Hookean elasticity: tau = mu (b - I) + lam ln(J) I.
 
@@ -56,7 +55,7 @@ class NeoHookean(ElasticLaw):
     directions fixed.
     """
 
-    variant: str = static("default")
+    variant: str = static(default="default")
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
 
     def step(self, F: Tensor3, internal: Any, L: Tensor3, dt: Any) -> tuple[Tensor3, Any, Tensor3]:
@@ -84,7 +83,7 @@ class NeoHookean(ElasticLaw):
         return mu * (0.5 * H.inner(H) + H.trace - log_J) + 0.5 * lam * log_J**2
 
 
-@law
+@pytree(kw_only=True)
 class Hencky(HenckyLaw):
     """Hencky elasticity: tau = 2 mu eps + lam tr(eps) I with eps = 1/2 log(b); Psi = mu eps : eps + lam/2 tr(eps)^2.
 
@@ -93,7 +92,7 @@ class Hencky(HenckyLaw):
     `variant="released"`: tau V, too large by the principal stretch, as warp-mpm and its descendants compute it.
     """
 
-    variant: str = static("default")
+    variant: str = static(default="default")
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
 
     def step(self, F: Tensor3, internal: Any, L: Tensor3, dt: Any) -> tuple[Tensor3, Any, Tensor3]:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxphys.mpm.materials.base import MODULUS, VISCOSITY, YIELD_STRESS, Bound, Law, law, physical_det, static
+from jaxphys.mpm.materials.base import MODULUS, VISCOSITY, YIELD_STRESS, Bound, Law, physical_det
 from jaxphys.numerics import safe_norm
+from jaxphys.pytree import pytree, static
 from jaxphys.tensor import Tensor3
 
 GAMMA = 7.0
@@ -33,7 +34,7 @@ def spherical(log_J: jax.Array) -> Tensor3:
     return Tensor3.diagonal(jnp.exp(log_J / 3.0))
 
 
-@law
+@pytree(kw_only=True)
 class FluidLaw(Law):
     """A fluid with a bulk modulus."""
 
@@ -48,7 +49,7 @@ class FluidLaw(Law):
         return tait_energy(jnp.log(physical_det(F)), self.bulk_modulus, GAMMA)
 
 
-@law
+@pytree(kw_only=True)
 class Water(FluidLaw):
     """Weakly compressible inviscid fluid: tau = -J p(J) I with Tait's equation of state.
 
@@ -66,7 +67,7 @@ class Water(FluidLaw):
     """
 
     gamma: jax.Array | float = GAMMA  # 1
-    cavitation: bool = static(False)
+    cavitation: bool = static(default=False)
 
     bounds: ClassVar[dict[str, Bound]] = FluidLaw.bounds | {"gamma": Bound(1.05, 15.0, "1", "linear")}
 
@@ -82,7 +83,7 @@ class Water(FluidLaw):
         return tait_energy(log_J, self.bulk_modulus, self.gamma)
 
 
-@law
+@pytree(kw_only=True)
 class NewtonianFluid(FluidLaw):
     """Weakly compressible viscous fluid: tau = -J p(J) I + 2 J viscosity dev(D), D = sym(L).
 
@@ -93,7 +94,7 @@ class NewtonianFluid(FluidLaw):
     """
 
     viscosity: jax.Array | float  # Pa s
-    variant: str = static("default")
+    variant: str = static(default="default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = FluidLaw.bounds | {"viscosity": VISCOSITY}
@@ -115,7 +116,7 @@ class NewtonianFluid(FluidLaw):
         return jnp.asarray(self.viscosity, float) * (0.0 if self.variant == "released" else 1.0)
 
 
-@law
+@pytree(kw_only=True)
 class NonNewtonianFluid(FluidLaw):
     """Weakly compressible yield-stress fluid: tau = -J p(J) I + 2 J eta(rate) dev(D), rate = sqrt(2 dev(D) : dev(D)).
 

@@ -13,17 +13,16 @@ from jaxphys.mpm.materials.base import (
     ElasticLaw,
     HenckyLaw,
     hencky_stress,
-    law,
     log_strain,
     physical_det,
     restretch,
-    static,
 )
 from jaxphys.numerics import clamp_sym, expm1_sym, safe_norm
+from jaxphys.pytree import pytree, static
 from jaxphys.tensor import Tensor3, polar_rotation
 
 
-@law
+@pytree(kw_only=True)
 class Sand(HenckyLaw):
     """Drucker-Prager plasticity without dilatancy on Hencky elasticity, with cohesion and volume correction.
 
@@ -69,7 +68,7 @@ class Sand(HenckyLaw):
         return restretch(F, change, Q), volume - kept, hencky_stress(eps + change, mu, lam)
 
 
-@law
+@pytree(kw_only=True)
 class Snow(ElasticLaw):
     """Snow: fixed corotated elasticity whose principal stretches are clamped, and that hardens as it is compressed.
 
@@ -86,7 +85,7 @@ class Snow(ElasticLaw):
     critical_compression: jax.Array | float = 2.5e-2  # 1, theta_c
     critical_stretch: jax.Array | float = 7.5e-3  # 1, theta_s
     max_hardening: jax.Array | float = 10.0  # 1, greatest factor h on the moduli
-    variant: str = static("default")
+    variant: str = static(default="default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = ElasticLaw.bounds | {

@@ -18,19 +18,18 @@ from jaxphys.mpm.materials.base import (
     Bound,
     HenckyLaw,
     hencky_stress,
-    law,
     log_strain,
     restretch,
-    static,
     times_stretch,
 )
 from jaxphys.numerics import safe_div, safe_norm
+from jaxphys.pytree import pytree, static
 from jaxphys.tensor import Tensor3
 
 ROOT = math.sqrt(2.0 / 3.0)
 
 
-@law
+@pytree(kw_only=True)
 class Metal(HenckyLaw):
     """Von Mises plasticity with linear isotropic hardening: |s| <= sqrt(2/3) (yield_stress + hardening alpha).
 
@@ -43,7 +42,7 @@ class Metal(HenckyLaw):
 
     yield_stress: jax.Array | float  # Pa, uniaxial
     hardening: jax.Array | float = 0.0  # Pa, slope of the yield stress over the equivalent plastic strain
-    variant: str = static("default")
+    variant: str = static(default="default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {
@@ -72,7 +71,7 @@ class Metal(HenckyLaw):
         return F, internal, tau if self.variant == "default" else times_stretch(tau, eps, Q)
 
 
-@law
+@pytree(kw_only=True)
 class Plasticine(HenckyLaw):
     """Von Mises plasticity that softens toward zero, with a damage that lowers the moduli.
 
@@ -89,7 +88,7 @@ class Plasticine(HenckyLaw):
     yield_stress: jax.Array | float  # Pa, uniaxial
     softening: jax.Array | float = 0.0  # 1, relative fall of the yield stress per equivalent plastic strain
     damage: jax.Array | float = 0.0  # 1, relative fall of the moduli per equivalent plastic strain
-    variant: str = static("default")
+    variant: str = static(default="default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {
@@ -143,7 +142,7 @@ class Plasticine(HenckyLaw):
         return psi if internal is None else psi * self.integrity(internal)
 
 
-@law
+@pytree(kw_only=True)
 class Foam(HenckyLaw):
     """Hencky solid with overstress viscoplasticity of Herschel-Bulkley type.
 
@@ -164,7 +163,7 @@ class Foam(HenckyLaw):
     yield_stress: jax.Array | float  # Pa, uniaxial
     viscosity: jax.Array | float  # Pa s^exponent
     exponent: jax.Array | float = 1.0  # 1, below 1: thinner the faster it flows
-    variant: str = static("default")
+    variant: str = static(default="default")
 
     variants: ClassVar[tuple[str, ...]] = ("default", "released", "released_non_newtonian")
     bounds: ClassVar[dict[str, Bound]] = HenckyLaw.bounds | {

@@ -12,15 +12,15 @@ from jaxphys.mpm.materials.base import (
     Bound,
     ElasticLaw,
     hencky_stress,
-    law,
     log_strain,
     restretch,
 )
 from jaxphys.mpm.materials.elastic import NeoHookean
+from jaxphys.pytree import pytree
 from jaxphys.tensor import Tensor3
 
 
-@law
+@pytree(kw_only=True)
 class Viscoelastic(ElasticLaw):
     """Neo-Hookean equilibrium with one Maxwell branch in parallel: tau = tau_eq(F) + tau_N(F_N).
 
