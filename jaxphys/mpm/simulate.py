@@ -20,7 +20,7 @@ from jaxphys.numerics import materialize
 from jaxphys.scan import checkpointed_scan, nearest_divisor
 from jaxphys.tensor import Tensor3
 
-SAVEABLE = ("x", "v", "F", "F_elastic", "C")
+SAVEABLE = ("x", "v", "F", "F_elastic", "C", "energy")
 
 
 def simulate(
@@ -40,18 +40,16 @@ def simulate(
         particles: at t = 0.
         scene: gravity, boundaries, forces.
         config: grid, frames, substeps, gradient mode, sharding.
-        save: fields to return, of "x", "v", "F" (total deformation), "F_elastic", "C".
+        save: fields to return, of "x", "v", "F" (total deformation), "F_elastic", "C", "energy" (elastic).
         state: a state to go on from (`Trajectory.state`), in place of the particles' positions and velocities.
 
     Returns:
         A `Trajectory`; frame k is at t = (k + 1) / fps, F belongs to the substep that led there. Called eagerly, a
-        failed
-        rollout raises; inside a trace look at `.status`.
+        failed rollout raises; inside a trace look at `.status`.
 
     Raises:
         ValueError: inconsistent input, an unstable step (with the number of substeps that works), a particle outside
-        the
-            domain.
+            the domain.
         SimulationError: eagerly, when the rollout went wrong.
 
     >>> import jax.numpy as jnp
@@ -67,13 +65,12 @@ def simulate(
     materials = tuple(materials) if isinstance(materials, (tuple, list)) else (materials,)
     save = tuple(save)
     _check(materials, particles, scene, config, save)
-    concrete = is_concrete(materials, particles, scene)
-    if concrete and state is None:
+    if state is None and is_concrete(particles):
         _check_inside(particles, config)
         for force in scene.forces:
-            if hasattr(force, "check"):
+            if hasattr(force, "check") and is_concrete(force):
                 force.check(np.asarray(particles.x))
-    if concrete:
+    if is_concrete(materials, particles, scene):
         substeps = resolve_substeps(materials, particles, scene, config)
     elif config.substeps == "auto":
         raise ValueError(
@@ -176,6 +173,15 @@ def stress(
         F_new, tau_new = F_k.where(mine, F_new), tau_k.where(mine, tau_new)
         states.append(jax.tree.map(lambda a, b, mine=mine: jnp.where(mine, a, b), state_k, internal[k]))
     return F_new, tuple(states), tau_new
+
+
+def energy_density(materials: tuple, index: jax.Array, F: Tensor3, internal: tuple) -> jax.Array:
+    """Elastic energy of every particle per undeformed volume, by its own law and internal state [J/m^3], (N,)."""
+    out = jnp.zeros_like(F[0, 0])
+    for k, law in enumerate(materials):
+        mine = index == k
+        out = jnp.where(mine, law.energy(F.where(mine, Tensor3.identity(out)), internal[k]), out)
+    return out
 
 
 def substep(
@@ -324,6 +330,9 @@ def _rollout(materials, particles, scene, state, *, config: Config, substeps: in
         carry = advance(carry, k)
         state = carry[0]
         fields = {"x": state.x, "v": state.v, "F": state.deformation, "F_elastic": state.F, "C": state.C}
+        if "energy" in save:
+            F = Tensor3.from_array(state.F)
+            fields["energy"] = energy_density(materials, particles.material, F, state.internal)
         return carry, {name: fields[name] for name in save}
 
     if not few and config.gradient == "exact":

@@ -235,6 +235,7 @@ class Trajectory:
     F: jax.Array | None = None  # total deformation gradient, (T, N, 3, 3)
     F_elastic: jax.Array | None = None  # (T, N, 3, 3)
     C: jax.Array | None = None  # velocity gradient [1/s], (T, N, 3, 3)
+    energy: jax.Array | None = None  # elastic, per undeformed volume [J/m^3], (T, N)
 
     def check(self) -> Trajectory:
         """Raises `SimulationError` when the rollout went wrong, else returns itself."""

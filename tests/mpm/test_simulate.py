@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxphys import mpm
+from jaxphys.tensor import Tensor3
 
 GRID = mpm.Grid((0, 0, 0), (1, 1, 1), 1 / 16)
 FREE = mpm.Scene(gravity=(0.0, 0.0, 0.0))
@@ -217,3 +218,18 @@ def test_bounded_memory_of_20000_substeps_of_20000_particles():
 
     memory = jax.jit(jax.grad(loss)).lower(1e5).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 4 * 2**30
+
+
+def test_saved_energy_is_that_of_each_law_and_its_state():
+    """Two laws in one scene: an elastic particle's energy by its formula, a softened one's with its damage."""
+    soft = mpm.materials.Plasticine(density=1000.0, E=1e5, nu=0.3, yield_stress=2e3, softening=3.0, damage=2.0)
+    stretch = jnp.diag(jnp.array([1.1, 1.0, 1.0]))
+    body = mpm.Particles.create(
+        jnp.array([[0.25, 0.5, 0.5], [0.75, 0.5, 0.5]]), 1e-3, material=jnp.array([0, 1]), F=stretch
+    )
+    config = mpm.Config(mpm.Grid((0, 0, 0), (1, 1, 1), 1 / 8), fps=1e3, frames=1, substeps=4)
+    path = mpm.simulate((RUBBER, soft), body, FREE, config, save=("energy", "F_elastic"))
+    F = Tensor3.from_array(jnp.moveaxis(path.F_elastic[0], 0, -1))
+    damaged = soft.energy(F, path.state.internal[1])[1]
+    np.testing.assert_allclose(path.energy[0], [RUBBER.energy(F)[0], damaged], rtol=1e-6)
+    assert damaged < 0.95 * soft.energy(F)[1]
