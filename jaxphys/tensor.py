@@ -12,6 +12,14 @@ import jax
 import jax.numpy as jnp
 
 
+def components(a: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays a[0], a[1], ... along the first axis.
+
+    The transpose of this split is one concatenation; that of the slices is as many zero-padded arrays and their sum.
+    """
+    return tuple(part[0] for part in jax.lax.split(a, (1,) * a.shape[0]))
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor3:
@@ -22,7 +30,8 @@ class Tensor3:
     @classmethod
     def from_array(cls, a: jax.Array) -> Tensor3:
         """Wraps a component-major array of shape (3, 3, ...)."""
-        return cls(tuple(tuple(a[i, j] for j in range(3)) for i in range(3)))
+        flat = components(a.reshape(9, *a.shape[2:]))
+        return cls((flat[:3], flat[3:6], flat[6:]))
 
     @classmethod
     def identity(cls, like: jax.Array) -> Tensor3:

@@ -18,7 +18,7 @@ from jaxphys.mpm.stability import resolve_substeps
 from jaxphys.mpm.state import Config, Particles, Scene, State, Status, Trajectory, is_concrete
 from jaxphys.numerics import materialize
 from jaxphys.scan import checkpointed_scan, nearest_divisor
-from jaxphys.tensor import Tensor3
+from jaxphys.tensor import Tensor3, components
 
 SAVEABLE = ("x", "v", "F", "F_elastic", "C", "energy")
 
@@ -193,7 +193,7 @@ def substep(
     to_grid: Any
     to_particles: Any
     to_grid, to_particles = (
-        (transfer.scatter, transfer._moments) if config.gradient == "forward" else (transfer.p2g, transfer.g2p)
+        (transfer.scatter, transfer.affine) if config.gradient == "forward" else (transfer.p2g, transfer.g2p)
     )
     t = state.substep.astype(dtype) * dt
     mass = _mass(materials, particles)
@@ -211,21 +211,19 @@ def substep(
     affine = C if r == 0.0 else C * (1.0 - r) + (C - C.T) * (0.5 * r)
     A = materialize(affine * (mass * grid.dx) - tau * (particles.volume * (4.0 * dt / grid.dx)))
     _, f = transfer.stencil(grid, state.x)
-    q = jnp.stack([mass * v[c] - Af for c, Af in enumerate(A.apply(f))])
+    q = jnp.stack([mass * a - Af for a, Af in zip(components(v), A.apply(components(f)))])
     *momentum, node_mass = to_grid(geometry, state.x, q, A.to_array(), mass)
 
-    gravity = [jnp.asarray(a, dtype) for a in scene.gravity]
     held = node_mass > empty
     nodal = tuple(
-        jnp.where(held, transfer.grid_velocity(p, node_mass, empty) + dt * g, 0.0).reshape(grid.shape)
-        for p, g in zip(momentum, gravity)
+        jnp.where(held, a + dt * jnp.asarray(g, dtype), 0.0).reshape(grid.shape)
+        for a, g in zip(transfer.grid_velocity(tuple(momentum), node_mass, empty), scene.gravity)
     )
     nodes = grid.nodes(dtype)
     for boundary in scene.boundaries:
         nodal = boundary.apply(nodal, nodes, t, dt)
 
-    v, M = to_particles(geometry, state.x, tuple(a.reshape(-1) for a in nodal))
-    C_new = (M - v[:, None] * f[None, :]) * (4.0 / grid.dx)
+    v, C_new = to_particles(geometry, state.x, tuple(a.reshape(-1) for a in nodal))
     x = state.x + dt * v
     for force, aux in zip(scene.forces, state.aux):
         x, v, C_new = force.constrain(x, v, C_new, aux, t)

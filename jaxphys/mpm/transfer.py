@@ -1,19 +1,15 @@
 """Particle-to-grid and grid-to-particle transfer with quadratic B-splines and hand-written derivatives.
 
 Positions are in cells: X = (x - lo) / dx + PAD, base node b = floor(X - 1/2), f = X - b in [1/2, 3/2). Offset o in
-{0,1,2}^3
-carries the weight W_o = w_ox(fx) w_oy(fy) w_oz(fz) with w = ((3/2-f)^2/2, 3/4-(f-1)^2, (f-1/2)^2/2).
+{0,1,2}^3 carries the weight W_o = w_ox(fx) w_oy(fy) w_oz(fz) with w = ((3/2-f)^2/2, 3/4-(f-1)^2, (f-1/2)^2/2).
 
     p2g:  g_(b+o) += W_o (q + A o),   m_(b+o) += W_o m          (momentum q at offset zero, affine part A per cell)
-    g2p:  u = sum_o W_o g_(b+o),      M = sum_o W_o g_(b+o) o^T
+    g2p:  u = sum_o W_o g_(b+o),      C = 4/dx (M - u f^T),     M = sum_o W_o g_(b+o) o^T
 
-Each is linear in its fields, and the adjoint of one is the other, so reverse mode costs one gather and one scatter.
-On CPU
-the scatter moves two float32 channels as one complex64, which halves the number of serial scatters; loops over
-offsets keep
-compile time low (BUILD.md has the measurements). `linear_call` would serve forward mode too but has no vmap rule, so
-forward
-mode differentiates the plain kernels.
+Each is linear in its fields, and the adjoint of one is the other, so reverse mode costs one gather and one scatter. On
+CPU the scatter moves two float32 channels as one complex64, which halves the number of serial scatters; loops over
+offsets keep compile time low (BUILD.md has the measurements). `linear_call` would serve forward mode too but has no
+vmap rule, so forward mode differentiates the plain kernels.
 """
 
 from __future__ import annotations
@@ -158,7 +154,7 @@ def scatter(geometry: Geometry, x, q, A, m=None) -> tuple[jax.Array, ...]:
     )
 
 
-def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) -> Any:
+def gather(geometry: Geometry, x, fields, pairing=None) -> Any:
     """Moments of grid fields at the particles, and the slope of their pairing with a particle payload.
 
     Args:
@@ -166,10 +162,9 @@ def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) ->
         x: positions [m], (3, N).
         fields: three or four flat grid arrays.
         pairing: (q, A, m) as in `scatter` (m None for three fields); asks for d/dx of sum_o W_o g_o . (q + A o, m).
-        moments: whether u and M are wanted.
 
     Returns:
-        (u (3, N), M (3, 3, N), zeroth moment of the fourth field or None) or None, and the slope (3, N) [1/m] or None.
+        (u (3, N), M (3, 3, N), zeroth moment of the fourth field or None), and the slope (3, N) [1/m] or None.
     """
     index, f = stencil(geometry.grid, x)
     w, dw = weights(f), weight_slopes(f)
@@ -186,17 +181,16 @@ def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) ->
         for j in range(3):
             rows = [[a.at[index + geometry.flat(i, j, k)].get(mode=IN_BOUNDS) for a in fields] for k in range(3)]
             wy = w[j, 1]
-            if moments:
-                for c in range(3):
-                    s1 = w[1, 2] * rows[1][c]
-                    s2 = w[2, 2] * rows[2][c]
-                    s0 = w[0, 2] * rows[0][c] + s1 + s2
-                    line = wy * s0
-                    sums[c][0] += line
-                    sums[c][1] += j * line if j else zero
-                    sums[c][2] += wy * (s1 + 2 * s2)
-                if mass:
-                    fourth += wy * sum(w[k, 2] * rows[k][3] for k in range(3))
+            for c in range(3):
+                s1 = w[1, 2] * rows[1][c]
+                s2 = w[2, 2] * rows[2][c]
+                s0 = w[0, 2] * rows[0][c] + s1 + s2
+                line = wy * s0
+                sums[c][0] += line
+                sums[c][1] += j * line if j else zero
+                sums[c][2] += wy * (s1 + 2 * s2)
+            if mass:
+                fourth += wy * sum(w[k, 2] * rows[k][3] for k in range(3))
             if pairing is not None:
                 q, A, m = pairing
                 e, ez = zero, zero
@@ -208,14 +202,13 @@ def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) ->
                 h += wy * e
                 hy += dw[j, 1] * e
                 hz += wy * ez
-        if moments:
-            for c in range(3):
-                u = wx * sums[c][0]
-                acc[4 * c] += u
-                acc[4 * c + 1] += fi * u
-                acc[4 * c + 2] += wx * sums[c][1]
-                acc[4 * c + 3] += wx * sums[c][2]
-            acc[12] += wx * fourth
+        for c in range(3):
+            u = wx * sums[c][0]
+            acc[4 * c] += u
+            acc[4 * c + 1] += fi * u
+            acc[4 * c + 2] += wx * sums[c][1]
+            acc[4 * c + 3] += wx * sums[c][2]
+        acc[12] += wx * fourth
         if pairing is not None:
             acc[13] += dwx * h
             acc[14] += wx * hy
@@ -223,13 +216,10 @@ def gather(geometry: Geometry, x, fields, pairing=None, moments: bool = True) ->
         return tuple(acc)
 
     a = lax.fori_loop(0, 3, add_plane, (zero,) * 16)
-    out = None
-    if moments:
-        u = jnp.stack([a[0], a[4], a[8]])
-        M = jnp.stack([jnp.stack(a[4 * c + 1 : 4 * c + 4]) for c in range(3)])
-        out = (u, M, a[12] if mass else None)
+    u = jnp.stack([a[0], a[4], a[8]])
+    M = jnp.stack([jnp.stack(a[4 * c + 1 : 4 * c + 4]) for c in range(3)])
     slope = None if pairing is None else jnp.stack(a[13:16]) * (1.0 / geometry.grid.dx)
-    return out, slope
+    return (u, M, a[12] if mass else None), slope
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -251,43 +241,56 @@ def _p2g_bwd(geometry, residuals, g_bar):
 p2g.defvjp(_p2g_fwd, _p2g_bwd)
 
 
-def _moments(geometry, x, g):
+def affine(geometry: Geometry, x, g) -> tuple[jax.Array, jax.Array]:
+    """Velocity u [m/s], (3, N), and velocity gradient C = 4/dx (M - u f^T) [1/s], (3, 3, N), at the particles."""
+    _, f = stencil(geometry.grid, x)
     (u, M, _), _ = gather(geometry, x, g)
-    return u, M
+    rows = [[M[i, j] - u[i] * f[j] for j in range(3)] for i in range(3)]
+    return u, jnp.stack([jnp.stack(row) for row in rows]) * (4.0 / geometry.grid.dx)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def g2p(geometry: Geometry, x, g):
-    """u (3, N) and M (3, 3, N) from three flat grid arrays. Reverse mode; `_moments` is its forward-mode twin."""
-    return _moments(geometry, x, g)
+    """v (3, N) and C (3, 3, N) from three flat grid arrays. Reverse mode; `affine` is its forward-mode twin."""
+    return affine(geometry, x, g)
 
 
 def _g2p_fwd(geometry, x, g):
-    return _moments(geometry, x, g), (x, g)
+    return affine(geometry, x, g), (x, g)
 
 
 def _g2p_bwd(geometry, residuals, bars):
-    (x, g), (u_bar, M_bar) = residuals, bars
-    _, x_bar = gather(geometry, x, g, (u_bar, M_bar, None), moments=False)
-    return x_bar, scatter(geometry, x, u_bar, M_bar)
+    (x, g), (u_bar, C_bar) = residuals, bars
+    _, f = stencil(geometry.grid, x)
+    M_bar = C_bar * (4.0 / geometry.grid.dx)
+    q = jnp.stack([u_bar[i] - sum(M_bar[i, j] * f[j] for j in range(3)) for i in range(3)])
+    # One loop gives u too, which the f in C needs; its M is not used and falls away.
+    (u, _, _), slope = gather(geometry, x, g, (q, M_bar, None))
+    by_f = jnp.stack([sum(M_bar[i, j] * u[i] for i in range(3)) for j in range(3)])
+    return slope - by_f * (1.0 / geometry.grid.dx), scatter(geometry, x, q, M_bar)
 
 
 g2p.defvjp(_g2p_fwd, _g2p_bwd)
 
 
 @jax.custom_jvp
-def grid_velocity(momentum: jax.Array, mass: jax.Array, threshold: jax.Array) -> jax.Array:
+def grid_velocity(momentum: tuple, mass: jax.Array, threshold: jax.Array) -> tuple:
     """v = p / m where m > threshold, else 0, with dv = (dp - v dm) / m.
 
     The quotient rule p dm / m^2 overflows float32 at the nearly empty nodes on a body's fringe; this form does not.
     """
+    inverse = _inverse(mass, threshold)
+    return tuple(p * inverse for p in momentum)
+
+
+def _inverse(mass, threshold):
     held = mass > threshold
-    return jnp.where(held, momentum / jnp.where(held, mass, 1.0), 0.0)
+    return jnp.where(held, 1.0 / jnp.where(held, mass, 1.0), 0.0)
 
 
 @grid_velocity.defjvp
 def _grid_velocity_jvp(primals, tangents):
     momentum, mass, threshold = primals
-    held = mass > threshold
-    v = grid_velocity(momentum, mass, threshold)
-    return v, jnp.where(held, (tangents[0] - v * tangents[1]) / jnp.where(held, mass, 1.0), 0.0)
+    inverse = _inverse(mass, threshold)
+    v = tuple(p * inverse for p in momentum)
+    return v, tuple((dp - a * tangents[1]) * inverse for dp, a in zip(tangents[0], v))
