@@ -1,10 +1,12 @@
 """Offline proposals name the right model for 95 % of 60 prompts and their stiffness within a decade for 90 %.
 
 The prompts and their answers (experiments/data/prompts.json) were written and committed before the table of materials
-and its words, which were not tuned to them. An answer is a model with a measured stiffness, viscosity or bulk modulus;
-ambiguous prompts have several. A value counts only with its model right, and it is the measured value that is scored,
-never the simulated one. Prompts marked as doubtful must get a confidence of at most 0.5, and invented words must be
-reported. Control: always proposing rubber. Half a minute on one core.
+and its words, which were written without reading them. At the first look the model was right for 59, the value for 57
+and doubt was said for 5 of 6; then snow got a measured stiffness instead of one from a simulation, and a named material
+that differs from what the object is said to be made of became a contradiction. An answer is a model with a measured
+stiffness, viscosity or bulk modulus; ambiguous prompts have several. A value counts only with its model right, and it
+is the measured value that is scored, never the simulated one. Prompts marked as doubtful must get a confidence of at
+most 0.5, and invented words must be reported. Control: always proposing rubber. Seconds on one core.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ import re
 from typing import Any
 
 from jaxphys.language.materials import Everyday, Range, simulated
+from jaxphys.language.mentions import by_name, lexicon
 from jaxphys.language.offline import excluded_materials
 from jaxphys.language.proposal import Proposal
-from jaxphys.language.reading import by_name, lexicon
 
 E, NU = ("E_Pa", 10.0, 2e12), ("nu", 0.0, 0.499)
 # model -> (law, density range, parameters with the range that a measured value may have)

@@ -11,8 +11,9 @@ import itertools
 
 from jaxphys.language import vocabulary as v
 from jaxphys.language.materials import FLUIDS, Everyday, simulated
+from jaxphys.language.mentions import Mention, base_form, by_name
 from jaxphys.language.proposal import Proposal
-from jaxphys.language.reading import Mention, Reading, base_form, by_name, read
+from jaxphys.language.reading import Reading, read
 
 STIFF_PARAMETERS = ("E", "mu_N", "lam_N", "yield_stress", "cohesion")
 LONGEST = 2000  # characters of a prompt

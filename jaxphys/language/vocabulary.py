@@ -69,7 +69,9 @@ HARD = frozenset(w for w, s in STIFFNESS.items() if s > 0.5)
 
 # What is assumed where no material and no thing is named: materials in the order of likelihood.
 ADJECTIVE_DEFAULTS = {
-    **dict.fromkeys("bouncy elastic stretchy springy squeaky rebounding".split(), ("rubber", "silicone", "jelly")),
+    **dict.fromkeys(
+        "bouncy elastic hyperelastic stretchy springy squeaky rebounding".split(), ("rubber", "silicone", "jelly")
+    ),
     **dict.fromkeys("squishy squashy squidgy wobbly jiggly quivering".split(), ("jelly", "foam", "silicone")),
     **dict.fromkeys("soft floppy bendy flexible supple limp pliable".split(), ("silicone", "foam", "cloth")),
     **dict.fromkeys("hard rigid stiff inflexible".split(), ("plastic", "wood", "steel")),
@@ -81,7 +83,8 @@ ADJECTIVE_DEFAULTS = {
     **dict.fromkeys("viscous syrupy".split(), ("honey", "syrup", "slime")),
     **dict.fromkeys("runny dripping".split(), ("water", "drink")),
     **dict.fromkeys("crumbly loose".split(), ("soil", "sand", "biscuit")),
-    **dict.fromkeys("malleable kneadable pliant".split(), ("plasticine", "clay")),
+    **dict.fromkeys("malleable kneadable pliant elastoplastic".split(), ("plasticine", "clay")),
+    **dict.fromkeys("viscoelastic viscoplastic".split(), ("memory foam", "foam")),
     **dict.fromkeys("shiny rusty magnetic ductile".split(), ("steel", "aluminium")),
     **dict.fromkeys("heavy".split(), ("steel", "stone", "lead")),
     **dict.fromkeys("light lightweight porous".split(), ("styrofoam", "foam", "balsa")),
@@ -252,6 +255,7 @@ SIMILE_ADJECTIVES = _set("simile_adjectives")
 DOUBT_WORDS = _set("doubt_words")
 # Nouns only after a determiner or the like; else the verb or the modal.
 VERB_OR_NOUN = _set("verb_or_noun")
+PLAIN_NOUNS = _set("plain_nouns")
 COLOURS = _set("colours")
 NEUTRAL = COLOURS | _set("neutral") | _set("irregular") | frozenset(_inflected(_LISTS["verbs"]))
 ADJECTIVES = frozenset().union(STIFFNESS, VISCOSITY, DENSITY, WARMTH, ADJECTIVE_DEFAULTS)

@@ -7,9 +7,11 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from experiments.cases import proposals
+from experiments.report import check
 from jaxphys import language, mpm
 from jaxphys.language import answers, vocabulary
-from jaxphys.language.reading import by_name, lexicon
+from jaxphys.language.mentions import by_name, lexicon
 
 
 def stiffness(prompt):
@@ -45,12 +47,17 @@ def stiffness(prompt):
         ("a ball falls into water", "rubber"),
         ("it looks like glass but is plastic", "plastic"),
         ("a chocolate-coloured wooden box", "wood"),
+        ("a ball as soft as butter", "rubber"),
+        ("a rubber-coated steel rod", "steel"),
+        ("a stone-hard bread", "bread"),
+        ("a hand squeezes a sponge", "sponge"),
         ("a crystal-clear plastic cup", "plastic"),
         # verbs that are nouns elsewhere
         ("a ball can bounce", "rubber"),
         ("lead pipes", "lead"),
         ("they lead us to a wax figure", "wax"),
         ("a rubber ball drops and rocks back", "rubber"),
+        ("a torus of elastic material drops", "rubber"),
         # states
         ("molten chocolate", "melted chocolate"),
         ("liquid steel flows into a mould", "molten metal"),
@@ -204,6 +211,12 @@ def test_a_report_shows_the_measured_and_the_simulated_value():
     text = language.propose("not rubber but a steel flurb").report()
     for part in ("2.1e+11", "4.427e+06", "Pa", "Ashby", language.CAPPING_RULE, "flurb", "'rubber' is negated"):
         assert part in text
+
+
+def test_sixty_prompts_with_answers_written_before_the_table():
+    figures = proposals.run()
+    missed = [key for key, bar in proposals.CHECKS.items() if not check(figures[key], *bar)["met"]]
+    assert not missed, figures
 
 
 def test_prompts_of_any_text_are_answered_or_refused():
