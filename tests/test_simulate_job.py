@@ -7,7 +7,8 @@ import pytest
 
 from experiments import simulate
 from experiments.configs.simulate import get_config
-from jaxphys import media
+from jaxphys import media, splats
+from jaxphys.scenes.export import read_motion
 
 
 def small():
@@ -36,9 +37,48 @@ def test_job_writes_everything_and_resumes(tmp_path):
         simulate.run(other, tmp_path)
 
 
+def test_a_scene_file_is_simulated_and_exported(tmp_path):
+    """Two objects of two laws, one of them a splat from a y-down file; and files for other programs."""
+    scene = {
+        "format": "jaxphys-scene",
+        "version": 1,
+        "objects": [
+            {"name": "drop", "shape": {"type": "sphere", "center_m": [0.4, 0, 0.6], "radius_m": 0.2}, "spacing_m": 0.1}
+            | {"material": {"law": "water", "density": 1000, "bulk_modulus": 1e4}},
+            {"name": "robot", "splats": "robot.ply", "up": "-y", "select": {"cluster_voxel_m": 0.07}}
+            | {"scale": 0.3, "material": {"law": "neo_hookean", "density": 1000, "E": 1e4, "nu": 0.3}},
+        ],
+        "grid": {"dx_m": 0.125, "margin_m": 0.3},
+        "time": {"seconds": 0.15, "fps": 20},
+        "boundaries": [{"type": "walls"}],
+        "camera": {"azimuth_degrees": 20, "width": 96, "height": 64},
+    }
+    (tmp_path / "scene.json").write_text(json.dumps(scene))
+    whole = splats.read_ply(get_config().scene)
+    splats.write_ply(tmp_path / "robot.ply", whole.select(slice(0, None, 8)))
+    config = small()
+    config.update(dict(scene=str(tmp_path / "scene.json"), image_pixels=48, export=("ply", "npz", "h5")))
+    report = simulate.run(config, tmp_path / "job")
+    assert report["objects"] == ["drop", "robot"] and report["laws"] == ["water", "neo_hookean"]
+    video, fps = media.read_video(tmp_path / "job" / "video.mp4")
+    assert video.shape == (4, 32, 48, 3) and fps == 20
+    assert len(list((tmp_path / "job" / "ply").glob("frame_*.ply"))) == 3
+    last = splats.read_ply(tmp_path / "job" / "ply" / "frame_0002.ply")
+    motion = read_motion(tmp_path / "job" / "motion.h5")
+    n = report["gaussians"]
+    np.testing.assert_allclose(motion["x"][-1, :n], last.mean[:n], atol=1e-5)
+    fell = motion["x"][-1, :, 2].mean() - report["center_start_m"]
+    assert fell == pytest.approx(-0.5 * 9.81 * 0.15**2, rel=0.2)
+    np.testing.assert_array_equal(read_motion(tmp_path / "job" / "motion.npz")["x"], motion["x"])
+    preview = media.read_image(tmp_path / "job" / "preview.png")
+    blue = np.array([60, 90, 200]) / 255  # the domain's box
+    assert (np.abs(preview - blue).max(-1) < 0.01).any()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (dict(export=("obj",)), "config.export"),
         (dict(prompt=" "), "empty"),
         (dict(up="x"), "config.up"),
         (dict(voxel_m=0.5), "one piece"),

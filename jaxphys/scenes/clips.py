@@ -27,7 +27,7 @@ from jaxphys.scenes.outcomes import measure
 from jaxphys.shapes import Box, Capsule, Cylinder, Sphere
 from jaxphys.splats import Gaussians, Kernels, deform, render
 
-STEPS = (16, 28, 48, 84, 144)  # substeps per frame that are compiled; a scene takes the first that is stable
+STEPS = (24, 60, 144)  # substeps per frame that are compiled; a scene takes the first that is stable
 CAPACITY = 8192
 SOLIDS = ("elastic", "metal", "foam", "plasticine")
 ACTIONS = {  # share of each action among the clips of a kind of material
@@ -344,3 +344,17 @@ def outcome_words(material: str, action: str, outcomes: Any) -> dict[str, str]:
     else:
         slots += ["spread", "flow"]
     return {slot: captions.SCALES[slot].word(float(getattr(outcomes, slot))) for slot in slots}
+
+
+SCALARS = ("E", "yield_stress", "viscosity", "friction_angle", "density", "size", "gap")
+"""What a clip knows of its scene in numbers; of E ... density the logarithm to base 10, lengths in metres."""
+
+
+def scalars(scene: ClipScene) -> list[float]:
+    """The values of `SCALARS`, NaN where the law has no such parameter."""
+    out = []
+    for name in SCALARS[:5]:
+        number = float(getattr(scene.law, name, np.nan))
+        out.append(number if name == "friction_angle" else float(np.log10(number)))
+    low, high = scene.x.min(0), scene.x.max(0)
+    return [*out, float(np.max(high - low)), float(low[2])]

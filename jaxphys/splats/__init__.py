@@ -8,7 +8,7 @@
 """
 
 from jaxphys.splats.deform import deform
-from jaxphys.splats.formats import read_ply, write_ply
+from jaxphys.splats.formats import read, read_ply, write, write_ply
 from jaxphys.splats.gaussians import Y_DOWN_TO_Z_UP, Gaussians, Kernels, concatenate, quat_to_matrix
 from jaxphys.splats.harmonics import evaluate_sh, rgb_to_sh, rotate_sh, sh_to_rgb
 from jaxphys.splats.rasterize import CapacityError, RenderInfo, Rendering, plan_capacity, render, render_video
@@ -25,11 +25,13 @@ __all__ = [
     "evaluate_sh",
     "plan_capacity",
     "quat_to_matrix",
+    "read",
     "read_ply",
     "render",
     "render_video",
     "rgb_to_sh",
     "rotate_sh",
     "sh_to_rgb",
+    "write",
     "write_ply",
 ]

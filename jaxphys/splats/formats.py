@@ -1,6 +1,6 @@
-"""Splat files: the PLY layout of 3D Gaussian Splatting.
+"""Splat files by suffix, and the PLY layout of 3D Gaussian Splatting (`.splat` and SOG have files of their own).
 
-Element `vertex`, found by property name: x y z; f_dc_0..2; f_rest_0.. (0, 9, 24 or 45 of them for degree 0..3,
+PLY: element `vertex`, found by property name: x y z; f_dc_0..2; f_rest_0.. (0, 9, 24 or 45 of them for degree 0..3,
 channel-major: all of red, then green, then blue); opacity (a logit); scale_0..2 (natural logarithms);
 rot_0..3 (quaternion w, x, y, z of any length). Colour = 0.5 + SH. The y axis usually points down: see
 `Gaussians.transform` and `Y_DOWN_TO_Z_UP`.
@@ -12,11 +12,12 @@ import dataclasses
 import os
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxphys.files import atomic_path
-from jaxphys.splats.gaussians import Gaussians, check_shapes
+from jaxphys.splats.gaussians import Gaussians
+from jaxphys.splats.sog import read_sog, write_sog
+from jaxphys.splats.splat_file import checked_arrays, checked_gaussians, read_splat, write_splat
 
 _TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"}
 _TYPES |= {"double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
@@ -31,6 +32,47 @@ class _Element:
     name: str
     count: int
     properties: list  # (name, numpy type) pairs
+
+
+def read(path: str | os.PathLike) -> Gaussians:
+    """Reads a splat file by its suffix: .ply, .splat, .sog or meta.json; or a folder that holds one.
+
+    A folder is an unbundled SOG, or the output of a 3D Gaussian Splatting run, of which the last
+    `point_cloud/iteration_*/point_cloud.ply` is read.
+
+    Raises:
+        ValueError: another suffix, an empty folder, or what the reader of the format refuses.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _file_in(path)
+    readers = {".ply": read_ply, ".splat": read_splat, ".sog": read_sog, ".json": read_sog}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: splats are read from {', '.join(readers)} (SOG's meta.json), got {path.suffix!r}")
+    return readers[path.suffix.lower()](path)
+
+
+def write(path: str | os.PathLike, gaussians: Gaussians) -> None:
+    """Writes a splat file by its suffix: .ply (exact), .splat or .sog or FOLDER/meta.json (quantised).
+
+    Raises:
+        ValueError: another suffix, or what the writer of the format refuses; nothing is written.
+    """
+    writers = {".ply": write_ply, ".splat": write_splat, ".sog": write_sog, ".json": write_sog}
+    suffix = Path(path).suffix.lower()
+    if suffix not in writers:
+        raise ValueError(f"cannot write {path}: splats are written as {', '.join(writers)}, got {suffix!r}")
+    writers[suffix](path, gaussians)
+
+
+def _file_in(folder: Path) -> Path:
+    if (folder / "meta.json").is_file():
+        return folder / "meta.json"
+    runs = [p for p in folder.glob("point_cloud/iteration_*/point_cloud.ply") if p.parent.name[10:].isdigit()]
+    if not runs:
+        raise ValueError(f"{folder}: the folder holds neither meta.json nor point_cloud/iteration_*/point_cloud.ply")
+    return max(runs, key=lambda p: int(p.parent.name[10:]))
 
 
 def read_ply(path: str | os.PathLike) -> Gaussians:
@@ -63,8 +105,6 @@ def read_ply(path: str | os.PathLike) -> Gaussians:
         return np.stack([columns[name] for name in names], -1).astype(np.float64)
 
     n = len(columns["x"])
-    if n == 0:
-        raise ValueError(f"{path}: the file holds no Gaussians")
     dc = stack("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     others = stack(*(f"f_rest_{i}" for i in range(rest))) if rest else np.zeros((n, 0))
     with np.errstate(over="ignore"):
@@ -75,20 +115,25 @@ def read_ply(path: str | os.PathLike) -> Gaussians:
             "opacity": 1.0 / (1.0 + np.exp(-columns["opacity"].astype(np.float64))),
             "sh": np.concatenate([dc, others.reshape(n, 3, rest // 3).transpose(0, 2, 1)], 1),
         }
-        values = {name: value.astype(np.float32) for name, value in values.items()}
-    for name, value in values.items():
-        bad = ~np.isfinite(value).reshape(n, -1).all(-1)
-        if bad.any():
-            raise ValueError(
-                f"{path}: {name} of {bad.sum()} Gaussians is not finite (first: vertex {int(np.argmax(bad))}); the "
-                "file is damaged or its optimisation diverged: remove those vertices"
-            )
-    bad = (values["quat"] == 0).all(-1)
-    if bad.any():
-        raise ValueError(
-            f"{path}: rot_* of {bad.sum()} Gaussians is zero (first: vertex {int(np.argmax(bad))}), no rotation"
-        )
-    return Gaussians(**{name: jnp.asarray(value) for name, value in values.items()})
+    return checked_gaussians(path, values)
+
+
+def read_points(path: str | os.PathLike) -> np.ndarray:
+    """The vertices (N, 3) of any PLY: a point cloud, a mesh, a splat; float64.
+
+    Raises:
+        ValueError: no PLY, damaged, no x y z, no vertex, a coordinate that is not finite.
+        FileNotFoundError: no such file.
+    """
+    data = Path(path).read_bytes()
+    form, elements, offset = _parse_header(data, path)
+    columns = _read_vertices(data[offset:], form, elements, path)
+    if not {"x", "y", "z"} <= set(columns):
+        raise ValueError(f"{path}: the vertices have no x, y, z, only {', '.join(columns)}")
+    points = np.stack([columns[k].astype(np.float64) for k in "xyz"], -1)
+    if not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"{path}: {len(points)} points, {int((~np.isfinite(points)).any(1).sum())} of them not finite")
+    return points
 
 
 def write_ply(path: str | os.PathLike, gaussians: Gaussians) -> None:
@@ -106,17 +151,7 @@ def write_ply(path: str | os.PathLike, gaussians: Gaussians) -> None:
     ...     read_ply(f"{folder}/one.ply").mean
     Array([[0., 0., 1.]], dtype=float32)
     """
-    check_shapes(gaussians)
-    g = {f.name: np.asarray(getattr(gaussians, f.name), np.float64) for f in dataclasses.fields(gaussians)}
-    for name, value in g.items():
-        if not np.isfinite(value.astype(np.float32)).all():
-            raise ValueError(f"cannot write {path}: {name} holds values that are not finite in float32")
-    if not (g["scale"] > 0).all():
-        raise ValueError(f"cannot write {path}: scale must be > 0, the file stores its logarithm")
-    if not ((g["opacity"] >= 0) & (g["opacity"] <= 1)).all():
-        raise ValueError(f"cannot write {path}: opacity must lie in 0..1")
-    if (g["quat"] == 0).all(-1).any():
-        raise ValueError(f"cannot write {path}: quat holds a zero quaternion")
+    g = checked_arrays(path, gaussians)
     n, count, _ = g["sh"].shape
     opacity = np.clip(g["opacity"], np.exp(-120.0), 1 - 2.0**-40)
     blocks = [

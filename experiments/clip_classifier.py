@@ -1,0 +1,94 @@
+"""A small network that tells the material of a clip: the judge of generated clips.
+
+It sees grey clips with random textures, light and floors, so that nothing but the motion helps; a twin that sees one
+frame says how much a still picture gives away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from experiments.clip_files import Clips
+from jaxphys.language import captions
+from jaxphys.scenes.looks import COLOURS, draw_look, paint
+from jaxphys.train import Order, create_state, fit, make_step
+
+MATERIAL = list(captions.SLOTS).index("material")
+CLASSES = tuple(captions.NAMED["material"])
+WIDTHS = (16, 32, 48, 64)
+
+
+def grey(maps: jax.Array, view: jax.Array, key: jax.Array) -> jax.Array:
+    """A clip in grey with a random look (T, H, W, 1), contrast and brightness normalised."""
+    k = jax.random.split(key, 3)
+    clip = paint(maps, view, draw_look(k[0], jax.random.randint(k[1], (), 0, len(COLOURS))))
+    clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
+    return normalised(clip)
+
+
+def normalised(clip: jax.Array) -> jax.Array:
+    """(T, H, W, 3) in 0..1 to grey of mean 0 and deviation 1, (T, H, W, 1)."""
+    g = clip.mean(-1, keepdims=True)
+    return (g - g.mean()) / (g.std() + 1e-3)
+
+
+def init(key: jax.Array) -> dict:
+    """Random parameters."""
+    keys, sizes = jax.random.split(key, len(WIDTHS) + 1), (1, *WIDTHS)
+    layers = [
+        {"kernel": jax.random.normal(k, (3, 3, 3, a, b)) * (2.0 / (27 * a)) ** 0.5, "bias": jnp.zeros(b)}
+        for k, a, b in zip(keys, sizes, sizes[1:])
+    ]
+    out = jax.random.normal(keys[-1], (2 * WIDTHS[-1], len(CLASSES))) * (1.0 / WIDTHS[-1]) ** 0.5
+    return {"layers": layers, "out": out, "bias": jnp.zeros(len(CLASSES))}
+
+
+def logits(params: Any, clip: jax.Array) -> jax.Array:
+    """Scores of the classes for a grey clip (T, H, W, 1)."""
+    x = clip[None]
+    for layer in params["layers"]:
+        time = 2 if x.shape[1] > 4 else 1
+        x = lax.conv_general_dilated(
+            x, layer["kernel"], (time, 2, 2), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+        )
+        x = jax.nn.relu(x + layer["bias"])
+    x = x[0]
+    features = jnp.concatenate([x.mean((0, 1, 2)), x.max((0, 1, 2))])
+    return features @ params["out"] + params["bias"]
+
+
+def train(clips: Clips, workdir: str, *, still: bool, steps: int, batch: int = 32, seed: int = 0) -> Any:
+    """Parameters of a classifier of whole clips, or (`still`) of first frames repeated."""
+
+    def loss(params, example, key):
+        clip = grey(example["maps"], example["view"], key)
+        clip = jnp.broadcast_to(clip[:1], clip.shape) if still else clip
+        return optax.softmax_cross_entropy_with_integer_labels(logits(params, clip), example["label"])
+
+    tx = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
+    order = Order(len(clips), batch, seed)
+
+    def rows(step):
+        i = order.indices(step)
+        return dict(maps=clips.maps[i], view=clips.view[i], label=clips.tokens[i, MATERIAL] - 1)
+
+    state = create_state(init, tx, key=jax.random.key(seed), ema=False)
+    about = dict(still=still, steps=steps, batch=batch, seed=seed)
+    return fit(make_step(loss, tx), state, rows, steps, workdir=workdir, about=about, checkpoint_every=1000).params
+
+
+@jax.jit
+def _predict(params, clips):
+    return jax.lax.map(lambda c: jnp.argmax(logits(params, c)), clips)
+
+
+def accuracy(params: Any, clips: jax.Array, labels: np.ndarray, *, still: bool = False) -> float:
+    """Share of grey clips (N, T, H, W, 1) whose material is told right."""
+    clips = jnp.broadcast_to(clips[:, :1], clips.shape) if still else clips
+    return float(np.mean(np.asarray(_predict(params, clips)) == labels))

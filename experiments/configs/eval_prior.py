@@ -1,0 +1,27 @@
+"""Quality of the prior.
+
+    python -m experiments.eval_prior --config=experiments/configs/eval_prior.py --workdir=runs/prior_eval
+
+Hardware: four CPU cores, about half an hour.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            prior="runs/prior/prior.safetensors",
+            clips="runs/clips",
+            steps=16,  # of the sampler
+            guidance=1.5,
+            samples=256,
+            judge_steps=3000,
+            read_back_clips=200,
+            noise_low=0.6,
+            noise_high=0.98,
+            noise_levels=32,
+            candidates=17,
+            fitted_scenes=40,
+        )
+    )

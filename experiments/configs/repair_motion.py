@@ -1,0 +1,22 @@
+"""Repair of a faulty motion by the gradient of the PhyMotion reward.
+
+    python -m experiments.repair_motion FILE --config=experiments/configs/repair_motion.py --workdir=runs/repair
+
+Hardware: one CPU core. Time: about two minutes for a clip of 2 s, most of it compilation.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            steps=200,  # of Adam
+            rate_rad=0.004,  # step of a rotation
+            rate_m=0.004,  # step of the root
+            keep=0.5,  # weight of staying close: mean squared joint distance over (10 cm)^2
+            ground="estimate",  # or a height [m]
+            frames=0,  # of the file, from its first; 0: all
+            video=True,
+        )
+    )

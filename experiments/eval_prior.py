@@ -1,0 +1,214 @@
+"""Measures the small prior on held-out captions and scenes.
+
+    python -m experiments.eval_prior --config.prior=runs/prior/prior.safetensors --config.clips=runs/clips \\
+        --workdir=runs/prior_eval
+
+Writes report.json, and samples.png: generated clips beside simulated ones of the same caption.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from experiments import clip_classifier
+from experiments.clip_files import Clips, load_clips
+from experiments.report import write_report
+from jaxphys.diffusion.prior import Text
+from jaxphys.diffusion.prior_files import Prior, load_prior
+from jaxphys.diffusion.sample import sample
+from jaxphys.diffusion.schedules import Schedule
+from jaxphys.language import captions
+from jaxphys.media import write_image
+from jaxphys.scenes import clips as world
+from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
+
+_CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/eval_prior.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the report and the pictures", required=True)
+SLOT = {name: k for k, name in enumerate(captions.SLOTS)}
+UNKNOWN_NUMBERS = {  # scalars that would give the answer of a slot away
+    "stiffness": ("E",),
+    "strength": ("yield_stress",),
+    "viscosity": ("viscosity",),
+    "friction": ("friction_angle",),
+    "weight": ("density",),
+}
+
+
+def mask_of(frames: int, known: int) -> jax.Array:
+    return (jnp.arange(frames) < known).astype(jnp.float32)
+
+
+def generate(prior: Prior, text: Text, clip: jax.Array, known: int, steps: int, guidance: float, key) -> jax.Array:
+    """A clip in 0..1 for a text, with the first `known` frames of `clip` (T, H, W, 3) given."""
+    config, x = prior.config, 2.0 * clip - 1.0
+    mask = mask_of(config.frames, known)
+    cond = config.condition(prior.params, text, x, mask)
+    silent = config.condition(prior.params, config.nothing(), x, mask).text
+    noise = jax.random.normal(key, config.shape)
+    schedule = Schedule.create(steps, "euler", shift=3.0)
+    # `guidance` 1 needs no second evaluation
+    options = {} if guidance == 1.0 else dict(negative=silent, guidance=guidance)
+    out = sample(prior.params["dit"], noise, cond, config.dit, schedule, grad="none", **options)
+    return jnp.clip(0.5 * (out + 1.0), 0.0, 1.0)
+
+
+def caption_losses(prior: Prior, tokens, scalars, slot: str, clip, known: int, times, key) -> jax.Array:
+    """Error of the clean clip for each word of a slot, summed over noise levels with common noise: (words,).
+
+    The error of a prediction at time t counts (1 - t)^2 / t^2, the signal-to-noise ratio of x_t.
+    """
+    config, x = prior.config, 2.0 * clip - 1.0
+    mask = mask_of(config.frames, known)
+    hidden = jnp.asarray([name in UNKNOWN_NUMBERS.get(slot, ()) for name in world.SCALARS])
+    numbers = jnp.where(hidden, jnp.nan, scalars)
+
+    def of_word(word):
+        text = prior.text(tokens.at[SLOT[slot]].set(word), numbers)
+        cond = config.condition(prior.params, text, x, mask)
+
+        def at(t_key):
+            t, k = t_key
+            noise = jax.random.normal(k, x.shape)
+            noisy = (1.0 - t) * x + t * noise
+            v = config.dit.velocity(prior.params["dit"], noisy, t, cond)
+            clean = noisy - jnp.maximum(t, config.min_time) * v
+            free = 1.0 - mask[:, None, None, None]
+            return jnp.sum(free * (clean - x) ** 2) * ((1.0 - t) / t) ** 2
+
+        return jnp.sum(jax.lax.map(at, (times, jax.random.split(key, len(times)))))
+
+    return jax.lax.map(of_word, 1 + jnp.arange(len(captions.SLOTS[slot])))
+
+
+def painted(clips: Clips, index: np.ndarray, seed: int) -> tuple[jax.Array, np.ndarray, list[Look]]:
+    """Clips in colour (n, T, H, W, 3), their tokens with the colour, and their looks (steady light)."""
+    out, tokens, looks = [], clips.tokens[index].copy(), []
+    for n, i in enumerate(index):
+        key = jax.random.fold_in(jax.random.key(seed), int(i))
+        colour = int(jax.random.randint(key, (), 0, len(COLOURS)))
+        drawn = draw_look(key, jnp.asarray(colour))
+        look = Look(drawn.body, drawn.pattern, drawn.sky, drawn.floor, drawn.tool, jnp.ones(2))
+        out.append(paint(jnp.asarray(clips.maps[i]), jnp.asarray(clips.view[i]), look))
+        tokens[n, SLOT["colour"]] = 1 + colour
+        looks.append(look)
+    return jnp.stack(out), tokens, looks
+
+
+def height_of_body(clip: jax.Array, view: jax.Array, look: Look) -> jax.Array:
+    """Row of the body's centre in each frame, over the height of the picture (T,)."""
+    back = paint(jnp.zeros((*clip.shape[:3], 3)), view, look)
+    weight = jnp.maximum(jnp.abs(clip - back).sum(-1) - 0.15, 0.0)
+    rows = (jnp.arange(clip.shape[1]) + 0.5) / clip.shape[1]
+    return (weight.sum(2) * rows).sum(1) / (weight.sum((1, 2)) + 1e-6)
+
+
+def read_back(prior: Prior, clips: Clips, slot: str, known: int, config) -> float:
+    """Share of held-out clips for which the true word of a slot has the least error."""
+    with_word = np.flatnonzero(clips.tokens[:, SLOT[slot]] > 0)[: config.read_back_clips]
+    if not len(with_word):
+        return float("nan")
+    video, tokens, _ = painted(clips, with_word, 3)
+    times = jnp.linspace(config.noise_low, config.noise_high, config.noise_levels)
+    keys = jax.random.split(jax.random.key(4), len(with_word))
+    losses = jax.jit(
+        lambda t, s, v, k: jax.lax.map(
+            lambda a: caption_losses(prior, *a[:2], slot, a[2], known, times, a[3]), (t, s, v, k)
+        )
+    )(jnp.asarray(tokens), jnp.asarray(clips.scalars[with_word]), video, keys)
+    return float(np.mean(np.argmin(np.asarray(losses), 1) + 1 == tokens[:, SLOT[slot]]))
+
+
+def fitted_stiffness(prior: Prior, config) -> np.ndarray:
+    """log10 E of the best simulated candidate less the centre of the word, for clips generated from stiffness words.
+
+    New scenes, dropped; the first four frames are given, which are the same for all candidates.
+    """
+    sizes = world.World(pixels=prior.config.pixels, frames=prior.config.frames)
+    scale, errors = captions.SCALES["stiffness"], []
+    grid = np.linspace(scale.edges[0] - 0.2, scale.edges[-1], config.candidates)
+    for number in range(config.fitted_scenes):
+        rng = np.random.default_rng([99_991, number])
+        scene = world.draw_scene(rng, sizes, "elastic", "dropped", str(rng.choice(["ball", "block", "ring"])))
+        laws = [world.dataclasses.replace(scene.law, E=np.float32(10**e), nu=np.float32(0.3)) for e in grid]
+        stack = jax.tree.map(lambda *a: np.stack(a), *(world.dataclasses.replace(scene, law=law) for law in laws))
+        steps = world.substeps(world.dataclasses.replace(scene, law=laws[-1]), sizes, "dropped")
+        maps, _, codes = world.make_clips(stack, world=sizes, action="dropped", law="neo_hookean", steps=steps)
+        look = draw_look(jax.random.key(number), jnp.array(number % len(COLOURS)))
+        video = jnp.stack([paint(m, jnp.asarray(scene.view), look) for m in maps])
+        word = list(scale.values)[number % len(scale.values)]
+        said = {"stiffness": word, "material": "elastic", "action": "dropped"}
+        numbers = np.asarray(world.scalars(scene), np.float32)
+        numbers[world.SCALARS.index("E")] = np.nan
+        text = prior.text(captions.tokens(said), numbers)
+        clip = generate(prior, text, video[0], 4, config.steps, 1.0, jax.random.key(number))
+        error = np.asarray(((video - clip) ** 2).mean((1, 2, 3, 4)))
+        errors.append(grid[int(np.argmin(np.where(np.asarray(codes) == 0, error, np.inf)))] - scale.centre(word))
+    return np.asarray(errors)
+
+
+def run(config, workdir: str) -> dict:
+    folder = Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    prior = load_prior(config.prior)
+    train, held_out = load_clips(config.clips)
+    report: dict = {"seed": 0, "held_out_clips_count": len(held_out)}
+
+    judges = {
+        still: clip_classifier.train(train, str(folder / f"judge_{still}"), still=still, steps=config.judge_steps)
+        for still in (False, True)
+    }
+    labels = held_out.tokens[:, clip_classifier.MATERIAL] - 1
+    keys = jax.random.split(jax.random.key(1), len(held_out))
+    seen = jax.jit(jax.vmap(clip_classifier.grey))(held_out.maps, held_out.view, keys)
+    report["material_ceiling"] = clip_classifier.accuracy(judges[False], seen, labels)
+    report["material_first_frame"] = clip_classifier.accuracy(judges[True], seen, labels, still=True)
+    report["material_chance"] = float(np.bincount(labels).max() / len(labels))
+
+    index = np.arange(min(config.samples, len(held_out)))
+    video, tokens, looks = painted(held_out, index, 2)
+    make = jax.jit(
+        lambda tokens, clip, key, known, guidance: generate(
+            prior, prior.text(tokens), clip, known, config.steps, guidance, key
+        ),
+        static_argnums=(3, 4),
+    )
+    keys = jax.random.split(jax.random.key(5), len(index))
+    for known in (0, 4):
+        made = jnp.stack([make(t, c, k, known, config.guidance) for t, c, k in zip(jnp.asarray(tokens), video, keys)])
+        name = "text" if known == 0 else "frames"
+        grey = jax.vmap(clip_classifier.normalised)(made)
+        report[f"material_generated_from_{name}"] = clip_classifier.accuracy(judges[False], grey, labels[index])
+    falls = []
+    for n, i in enumerate(index):
+        if tokens[n, SLOT["action"]] == 1:  # dropped
+            view = jnp.asarray(held_out.view[i])
+            ours, true = (height_of_body(c, view, looks[n]) for c in (made[n], video[n]))
+            falls.append(float(jnp.abs(ours - true).mean()))
+    report["fall_curve_error_of_height"] = float(np.mean(falls))
+    columns = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 1) for n in range(12)]
+    write_image(folder / "samples.png", np.kron(np.concatenate(columns, 0), np.ones((3, 3, 1))))
+
+    for slot in (*captions.PROPERTIES, *captions.OUTCOMES):
+        for known in (0, 4):
+            name = "text" if known == 0 else "frames"
+            report[f"read_back_{slot}_{name}"] = read_back(prior, held_out, slot, known, config)
+    errors = fitted_stiffness(prior, config)
+    report["fitted_stiffness_median_decades"] = float(np.median(np.abs(errors)))
+    write_report(folder, **report)
+    return report
+
+
+def main(argv) -> None:
+    del argv
+    for name, value in run(_CONFIG.value, _WORKDIR.value).items():
+        print(f"{name:45s} {value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

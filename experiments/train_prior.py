@@ -1,0 +1,130 @@
+"""Trains the small prior over clips.
+
+    python -m experiments.make_clips --workdir=runs/clips
+    python -m experiments.train_prior --config=experiments/configs/train_prior.py --config.clips=runs/clips \\
+        --workdir=runs/prior
+
+Stopped at any moment, the same command goes on from the last checkpoint. The averaged weights are written to
+prior.safetensors in the workdir, in bfloat16.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# On CPU one device per core, each with one thread, trains small matrices faster than one device with all cores.
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CORES} --xla_cpu_multi_thread_eigen=false")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+from absl import app, flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from experiments.clip_files import Clips, load_clips  # noqa: E402
+from experiments.report import write_report  # noqa: E402
+from jaxphys.diffusion.prior import PriorConfig, Text, prior_loss  # noqa: E402
+from jaxphys.diffusion.prior_files import save_prior  # noqa: E402
+from jaxphys.language import captions  # noqa: E402
+from jaxphys.scenes import clips as world  # noqa: E402
+from jaxphys.scenes.looks import COLOURS, draw_look, paint  # noqa: E402
+from jaxphys.sharding import make_mesh  # noqa: E402
+from jaxphys.train import Order, create_state, fit, make_step  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/train_prior.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of checkpoints, metrics and weights", required=True)
+
+
+def prior_config(values, frames: int, pixels: int) -> PriorConfig:
+    """The sizes that a config asks for, with this vocabulary."""
+    return PriorConfig(
+        slots=tuple(len(v) for v in captions.SLOTS.values()),
+        scalars=len(world.SCALARS),
+        frames=frames,
+        pixels=pixels,
+        patch=tuple(values.patch),
+        width=values.width,
+        layers=values.layers,
+        heads=values.heads,
+    )
+
+
+def normalisation(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each scalar over the clips that have it; 0 and 1 where none has."""
+    given = ~np.isnan(clips.scalars)
+    count = np.maximum(given.sum(0), 1)
+    mean = np.where(given, clips.scalars, 0.0).sum(0) / count
+    variance = np.where(given, (clips.scalars - mean) ** 2, 0.0).sum(0) / count
+    return mean, np.where(given.any(0), np.sqrt(np.maximum(variance, 1e-6)), 1.0)
+
+
+def example_loss(config: PriorConfig):
+    """The loss of one stored clip: painted anew, mirrored half of the time."""
+    colour_slot = list(captions.SLOTS).index("colour")
+
+    def loss(params, example, key):
+        k = jax.random.split(key, 4)
+        colour = jax.random.randint(k[0], (), 0, len(COLOURS))
+        clip = paint(example["maps"], example["view"], draw_look(k[1], colour))
+        clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
+        text = Text(example["tokens"].at[colour_slot].set(colour + 1), example["scalars"])
+        return prior_loss(params, clip, text, config, key=k[3])
+
+    return loss
+
+
+def run(config, workdir: str) -> dict:
+    train, held_out = load_clips(config.clips)
+    mean, deviation = normalisation(train)
+    prior = prior_config(config, train.maps.shape[1], train.maps.shape[2])
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, config.steps, 0.01 * config.learning_rate
+    )
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
+    mesh = make_mesh(data=jax.device_count())
+    loss = example_loss(prior)
+    state = create_state(prior.init, tx, key=jax.random.key(config.seed), ema=True, mesh=mesh)
+    order = Order(len(train), config.batch, config.seed)
+
+    def rows(clips: Clips, index) -> dict:
+        scalars = ((clips.scalars[index] - mean) / deviation).astype(np.float32)
+        return dict(maps=clips.maps[index], view=clips.view[index], tokens=clips.tokens[index], scalars=scalars)
+
+    state = fit(
+        make_step(loss, tx, mesh, ema_decay=config.ema_decay),
+        state,
+        lambda step: rows(train, order.indices(step)),
+        config.steps,
+        workdir=workdir,
+        about=config.to_dict(),
+        checkpoint_every=config.checkpoint_every,
+        keep=2,
+    )
+    whole = rows(held_out, slice(None))
+    one = jax.jit(lambda p, row, key: loss(p, row, key))
+    keys = jax.random.split(jax.random.key(1), len(held_out))
+    losses = [
+        float(one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i])) for i in range(min(256, len(held_out)))
+    ]
+    save_prior(Path(workdir) / "prior.safetensors", state.ema, prior, mean, deviation)
+    report = {
+        "steps_count": int(state.step),
+        "clips_count": len(train),
+        "parameters_count": sum(a.size for a in jax.tree.leaves(state.params)),
+        "held_out_loss": float(np.mean(losses)),
+        "seed": config.seed,
+    }
+    write_report(workdir, **report)
+    return report
+
+
+def main(argv) -> None:
+    del argv
+    print(run(_CONFIG.value, _WORKDIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

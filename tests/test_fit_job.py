@@ -1,0 +1,151 @@
+"""The fitting job: all files, the true values, and the same result after a kill at any moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import fit, fit_inputs
+from experiments.configs.fit import get_config
+from jaxphys import media, splats
+from jaxphys.scenes import search
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = dict(dx_m=0.1, frames=3, seconds=0.12, starts=2, image_pixels=16)
+
+
+def small(**changes):
+    config = get_config()
+    config.update(SMALL | changes)
+    return config
+
+
+def job(workdir, *options):
+    flags = [f"--config.{name}={value}" for name, value in SMALL.items()]
+    command = [sys.executable, "-m", "experiments.fit", "--config=experiments/configs/fit.py", f"--workdir={workdir}"]
+    return subprocess.Popen(
+        [*command, *flags, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def numbers(workdir):
+    report = json.loads((workdir / "report.json").read_text())
+    return {k: v for k, v in report.items() if k not in ("seconds", "date", "commit")}
+
+
+def test_a_killed_job_goes_on_to_the_identical_result(tmp_path):
+    whole = finish(job(tmp_path / "whole"))
+    assert "E: predicted relative deviation" in whole and "NOT IDENTIFIABLE" not in whole
+    killed, path = tmp_path / "killed", tmp_path / "killed" / "fit.npz"
+    moments = []
+    for least in (2, 9):  # the first kill during the first stages, the second later
+        process = job(killed)
+        while process.poll() is None:
+            if path.exists() and search.restore(path)[0].evaluations >= least:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the job ended before it could be killed"
+        moments.append(search.restore(path)[0].evaluations)
+    finish(job(killed))
+    total = search.restore(path)[0].evaluations
+    assert 2 <= moments[0] < moments[1] < total
+    assert numbers(killed) == numbers(tmp_path / "whole")
+    one, other = (search.restore(tmp_path / name / "fit.npz")[0] for name in ("whole", "killed"))
+    np.testing.assert_array_equal(one.history, other.history)
+    report = numbers(killed)
+    for name in ("E", "nu"):
+        assert report[f"{name}_relative_error"] < max(0.02, 4 * report[f"{name}_relative_sigma"])
+    for name in ("cost.png", "parameters.png", "compare.mp4"):
+        assert (killed / name).stat().st_size > 0
+
+
+def test_own_tracks_with_gaps_and_an_unknown_velocity(tmp_path):
+    config = small()
+    made = fit_inputs.example(config)
+    x = np.concatenate([np.asarray(made.particles.x)[None], made.x])
+    x[2, 5:9] = np.nan
+    volume = np.asarray(made.particles.volume)
+    np.savez(tmp_path / "tracks.npz", x=x, fps=made.fps, volume=volume, v=np.asarray(made.particles.v))
+    config.reference = str(tmp_path / "tracks.npz")
+    config.unknown.velocity = (-4.0, 4.0)
+    config.starts = 1
+    report = fit.run(config, tmp_path / "job")
+    assert report["unknowns"] == 5 and "E_relative_error" not in report
+    assert abs(report["velocity[2]_fitted"] + 2.0) < 0.1
+
+
+def test_fields_by_adam(tmp_path):
+    config = small(by_particle=("E",), method="adam", adam_steps=6, starts=1)
+    report = fit.run(config, tmp_path)
+    history_start = np.load(tmp_path / "fit.npz")["costs"][0]
+    assert report["unknowns"] == 65 and report["gradient_evaluations"] == 6
+    assert report["cost"] < float(history_start[0]) * 64 * 3 * 3 + 1e4
+    again = fit.run(config, tmp_path)
+    assert again["E_percentile_50"] == report["E_percentile_50"]
+
+
+def test_own_video(tmp_path):
+    """The example as files: a splat, an mp4 and a camera."""
+    config = small(reference="example_video")
+    made = fit_inputs.example(config)
+    splats.write_ply(tmp_path / "block.ply", made.gaussians)
+    still = np.asarray(splats.render(made.gaussians, made.camera).image)[None]
+    media.write_video(tmp_path / "seen.mp4", np.clip(np.concatenate([still, made.images]), 0, 1), made.fps)
+    config.update(dict(reference=str(tmp_path / "seen.mp4"), splat=str(tmp_path / "block.ply"), starts=1))
+    problem, shapes, fps = fit_inputs.prepare(config)
+    assert problem.seen.image.shape == (3, 16, 16, 3) and fps == pytest.approx(made.fps, rel=1e-3)
+    assert shapes == {"E": (), "nu": ()}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(reference="nowhere.npz"), "no such file"),
+        (dict(reference="example_other"), "example_video"),
+        (dict(law="jam"), "'jam' is unknown, choose one of"),
+        (dict(method="guess"), "gauss_newton"),
+        (dict(starts=0), "at least 1"),
+        (dict(by_particle=("velocity",)), "parameters of the law"),
+        (dict(by_part=("E",)), "needs the array `part`"),
+        (dict(unknown=dict(E=(1e3, 1e2))), "lo < hi"),
+        (dict(unknown=dict(E=(1e3,))), "lo, hi"),
+        (dict(cameras="nowhere.json", reference="example_video"), "nowhere.json"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_written(tmp_path, change, message):
+    config = small(**change)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        fit.run(config, tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        (dict(x=np.zeros((3, 4, 3))), "fps"),
+        (dict(x=np.zeros((3, 4)), fps=10.0), "shape"),
+        (dict(x=np.full((3, 4, 3), np.nan), fps=10.0), "finite"),
+        (dict(x=np.full((3, 4, 3), 0.2), fps=-1.0), "positive"),
+    ],
+)
+def test_damaged_tracks_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "tracks.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        fit.run(small(reference=str(tmp_path / "tracks.npz")), tmp_path / "job")
+    (tmp_path / "tracks.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match="cannot be read"):
+        fit.run(small(reference=str(tmp_path / "tracks.npz")), tmp_path / "job")
