@@ -82,10 +82,10 @@ def cma_es(problem, starts: list, seed: int = 0) -> Iterator[tuple[np.ndarray, f
             strategy.tell(points, costs)
 
 
-def adam(problem, starts: list, gradient: str, rate: float = 0.1) -> Iterator[tuple[np.ndarray, float]]:
+def adam(problem, starts: list, gradient: str, rate: float = 0.2) -> Iterator[tuple[np.ndarray, float]]:
     """Adam (constant rate) by reverse mode, exact or with the gradient of the last substep of each frame only.
 
-    From the first start, for 60 steps, then from the next, and so on, round and round from where each was left.
+    From the first start, for 150 steps, then from the next, and so on, round and round from where each was left.
     """
     import optax
 
@@ -107,7 +107,7 @@ def adam(problem, starts: list, gradient: str, rate: float = 0.1) -> Iterator[tu
     states = [optimizer.init(z) for z in flats]
     while True:
         for k in range(len(starts)):
-            for _ in range(60):
+            for _ in range(150):
                 before = flats[k]
                 flats[k], states[k], cost = step(problem, flats[k], states[k])
                 yield np.asarray(before, np.float64), float(cost) * size

@@ -59,6 +59,7 @@ def prepare(config) -> Job:
     proposal = language.propose(config.prompt)
     law = mpm.materials.create(proposal.law, density=proposal.density, **proposal.simulated)
     whole = splats.read(config.scene)
+    seen = f"the file: {scenes.survey(whole).describe()}"
     if config.up == "-y":
         whole = whole.transform(rotation=splats.Y_DOWN_TO_Z_UP)
     elif config.up != "z":
@@ -89,9 +90,9 @@ def prepare(config) -> Job:
     still = whole.select(np.flatnonzero(~chosen)) if len(rest) else None
     if still is None:
         still = scenes.floor(p[:, :2].mean(0), ground, float(np.ptp(p[:, :2], axis=0).max()))
-    seen = np.concatenate([p, p * [1, 1, 0] + [0, 0, ground]])
+    framed = np.concatenate([p, p * [1, 1, 0] + [0, 0, ground]])
     camera = scenes.suggest_camera(
-        seen, width=config.image_pixels, height=config.image_pixels, azimuth_degrees=config.azimuth_degrees
+        framed, width=config.image_pixels, height=config.image_pixels, azimuth_degrees=config.azimuth_degrees
     )
     domain = scenes.Region("domain", shapes.Box(tuple((lo + hi) / 2), tuple((hi - lo) / 2)), "domain")
     setup = scenes.Setup(
@@ -106,7 +107,7 @@ def prepare(config) -> Job:
         camera=camera,
         frame=scenes.Frame.identity(),
         regions=(domain,),
-        notes=(),
+        notes=(seen,),
     )
     return in_chunks(setup, proposal, ground, config)
 
@@ -236,6 +237,7 @@ def run(config, workdir: str | Path) -> dict:
         print(setup.describe())
     else:
         unknown = ", ".join(p.unknown) or "nothing"
+        print("\n".join(setup.notes))
         print(f"material: {p.material} ({p.law}), {'; '.join(p.reasons)}; not understood: {unknown}")
     print(f"{n} Gaussians, {setup.particles.count} particles, {setup.config.substeps} substeps per frame")
     eye = jnp.broadcast_to(jnp.eye(3), (n, 3, 3))

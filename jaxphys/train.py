@@ -28,13 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jaxphys.checkpoint import Checkpoints
-from jaxphys.files import atomic_path
+from jaxphys.metrics import Metrics
 from jaxphys.pytree import pytree
-from jaxphys.sharding import BATCH, BATCH_AXES, REPLICATED, Rules, constrain, place, place_batch, shardings
+from jaxphys.sharding import BATCH, BATCH_AXES, REPLICATED, Rules, batch_share, constrain, place, place_batch, shardings
 
 Loss = Callable[..., Any]  # (params, example, key, *frozen) -> loss, or (loss, {name: number})
 
@@ -114,7 +113,7 @@ def update(
         "loss", "grad_norm" and the means of what the loss reports.
 
     Raises:
-        ValueError: an option out of range, or a batch that `accumulate` does not divide.
+        ValueError: an option out of range, or a batch that cannot be divided as asked.
     """
     if not 0.0 <= ema_decay < 1.0 or accumulate < 1:
         raise ValueError(f"ema_decay must be in [0, 1) and accumulate at least 1, got {ema_decay} and {accumulate}")
@@ -134,6 +133,11 @@ def update(
         n = jax.tree.leaves(batch)[0].shape[0]
         if n % accumulate:
             raise ValueError(f"accumulate={accumulate} does not divide the {n} examples of a batch")
+        if mesh is not None and n // accumulate % batch_share(mesh)[1]:
+            raise ValueError(
+                f"{n // accumulate} examples at a time (batch {n}, accumulate={accumulate}) cannot be spread over "
+                f"{batch_share(mesh)[1]} devices (data x fsdp)"
+            )
         first = 0 if axis_name is None else n * jax.lax.axis_index(axis_name)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(n))
         if accumulate == 1:
@@ -252,45 +256,6 @@ class Order:
 @functools.lru_cache(maxsize=4)
 def _epoch(examples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(examples)
-
-
-class Metrics:
-    """One JSON line per step in `metrics.jsonl`, and the same for TensorBoard; written by the first process only."""
-
-    def __init__(self, workdir: Path, step: int):
-        """Forgets lines after `step`, which a run that was killed may have written beyond its last checkpoint."""
-        self.path = workdir / "metrics.jsonl"
-        self.writes = jax.process_index() == 0
-        if not self.writes:
-            return
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step))
-        self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
-
-    def write(self, rows: list[dict[str, float]]) -> None:
-        if not self.writes:
-            return
-        with open(self.path, "a") as file:
-            for row in rows:
-                file.write(json.dumps({k: v if math.isfinite(v) else str(v) for k, v in row.items()}) + "\n")
-        for row in rows:
-            for name, value in row.items():
-                if name != "step":
-                    self.board.add_scalar(name, value, row["step"])
-        self.board.flush()
-
-    def close(self) -> None:
-        if self.writes:
-            self.board.close()
-
-
-def _step_of(line: str) -> float:
-    """The step of a line; a line that was cut off belongs to no step that is kept."""
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
+from jaxphys.sharding import make_mesh
 from jaxphys.train import Order, create_state, fit, make_step, update
 
 TX = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
@@ -133,6 +135,27 @@ def test_loop_writes_what_it_says_and_goes_on(tmp_path):
         fit(step, new(ema=True), batch, 12, workdir=tmp_path / "b", **(OPTIONS | {"about": {"seed": 1}}))
 
 
+def test_goes_on_under_another_mesh(tmp_path):
+    rules = ((r"w", (None, "tensor")),)
+    devices = jax.devices()
+    meshes = {
+        "one": make_mesh(devices=devices[:1]),
+        "eight": make_mesh(data=2, fsdp=2, tensor=2, devices=devices[:8]),
+        "four": make_mesh(fsdp=4, devices=devices[:4]),
+    }
+
+    def train(name, steps, workdir):
+        mesh = meshes[name]
+        step = make_step(loss, TX, mesh, rules=rules, accumulate=2)
+        return fit(step, new(ema=True, mesh=mesh, rules=rules), batch, steps, workdir=tmp_path / workdir, **OPTIONS)
+
+    whole = train("one", 8, "a")
+    assert train("eight", 4, "b").params["w"].sharding.spec == PartitionSpec(None, "tensor")
+    parts = train("four", 8, "b")
+    np.testing.assert_allclose(curve(tmp_path / "b"), curve(tmp_path / "a"), rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), parts.params, whole.params)
+
+
 def test_asked_to_stop_it_saves_first(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     step = make_step(loss, TX)
@@ -162,12 +185,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     assert rows(tmp_path)[-1]["loss"] == "nan"
 
 
+def on_eight(**options):
+    mesh = make_mesh(data=8, devices=jax.devices()[:8])
+    return make_step(loss, TX, mesh, **options)(new(mesh=mesh), batch(0))
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
         (lambda: update(loss, TX, ema_decay=1.0), r"in \[0, 1\)"),
         (lambda: update(loss, TX, accumulate=0), "at least 1"),
         (lambda: make_step(loss, TX, accumulate=3)(new(), batch(0)), "accumulate=3 does not divide the 8"),
+        (lambda: on_eight(accumulate=2), "4 examples at a time .* over 8 devices"),
         (lambda: Order(0, 1), "at least 1"),
         (lambda: Order(4, 4).indices(0, 0, 3), "no 3 equal parts"),
     ],

@@ -11,11 +11,18 @@ from __future__ import annotations
 
 from experiments.configs.eval_phymotion import get_config
 from experiments.eval_phymotion import run as evaluate
+from experiments.eval_phymotion import score_windows
+from experiments.phymotion_data import load, windows
 
 
 def run() -> dict:
     config = get_config()
     figures = evaluate(config, config.test, progress=False)
+    clips = load(config.motions, config.fps, config.processed, config.excluded, config.skip_seconds)
+    groups = windows(clips, (config.window_frames, config.short_frames), config.windows_per_clip)
+    for w in groups.values():
+        for name, total in zip(w.clips, score_windows(w, config.fps, config.batch)["total"]):
+            figures[f"processed_{name}_total"] = min(float(total), figures.get(f"processed_{name}_total", 1.0))
     drifts = [k for k in figures if k.startswith("drift_") and k.endswith("_mean_absolute")]
     figures["drift_greatest_mean_absolute"] = max(figures[k] for k in drifts)
     return figures

@@ -24,7 +24,7 @@ from jaxphys.body.corrupt import CORRUPTIONS
 from jaxphys.body.scores import NAMES, calibration
 
 CLIPS = ("02_01", "02_07", "11_01")
-FAULTS = tuple(name for name in get_config().targets if name not in ("fast", "slow"))
+FAULTS = tuple(name for name in tuple(get_config().targets) if name not in ("fast", "slow"))
 
 
 def distances(w: Windows, motion: Motion, clean: Motion) -> np.ndarray:

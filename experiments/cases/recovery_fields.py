@@ -21,7 +21,7 @@ from jaxphys import mpm
 from jaxphys.scenes import identify, search
 
 SOFT, STIFF = 1e4, 4e4
-STEPS = 150
+STEPS = 400
 CHECKS = {
     "part_worst_relative_error": ("<=", 0.05),
     "field_worst_median_relative_error": ("<=", 0.2),

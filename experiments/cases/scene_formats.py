@@ -2,9 +2,9 @@
 
 A ball above a floor, described in the format of PhysGaussian, DreamPhysics, PhysFlow, MotionPhysics and in the native
 one, falls for 0.2 s as g says. The captured robot is written and read in every splat format: PLY exactly (turned by an
-angle, to float32 rounding of its logarithms), the others within half a step of each field's own quantisation (error / step is given). A sphere, a torus and a turned box, as
-closed triangle meshes, are filled with 100,000 particles; so is the shell of Gaussians on the sphere. Two minutes on
-one core.
+angle, to float32 rounding of its logarithms), the others within half a step of each field's own quantisation (error /
+step is given). A sphere, a torus and a turned box, as closed triangle meshes, are filled with 100,000 particles; so is
+the shell of Gaussians on the sphere. Two minutes on one core.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from jaxphys.scenes.drive import Drive
 from jaxphys.scenes.fill import Solid, fill, solid_of_gaussians, solid_of_mesh, solid_of_shape
 from jaxphys.scenes.sections import REQUIRED, Section
 from jaxphys.scenes.setup import Frame, Part, Region, Setup
+from jaxphys.scenes.survey import survey
 from jaxphys.splats import Gaussians, concatenate, formats
 
 FORMAT = "jaxphys-scene"
@@ -92,6 +93,8 @@ def read_native(section: Section, folder: Path) -> Setup:
     damping = section.number("rpic_damping", 0.0, least=0.0, most=1.0)
     config = mpm.Config(box, fps=fps, frames=frames, substeps=substeps or "auto", rpic_damping=damping)
     scene = mpm.Scene(gravity, tuple(boundaries), tuple(pushes))
+    for push in pushes:
+        section.make(push.check, x)
     section.make(mpm.resolve_substeps, tuple(o.law for o in read), particles, scene, config)
     still = files.still()
     camera = _camera(section.section("camera", None), x)
@@ -162,6 +165,7 @@ def _object(part: Section, files: _Files, dx: float, notes: list, regions: list)
         g = files.splats(part, file, up)
         chosen = part.make(_select, part.section("select", None), g, files.folder, regions, name)
         files.take(part, file, up, chosen, keep)
+        notes.append(f"{name}: {file}, turned z up by up = {up!r}: {part.make(survey, g).describe()}")
         gaussians = part.make(g.select(np.flatnonzero(chosen)).transform, turn, shift, scale)
         lattice = False
         if whole:

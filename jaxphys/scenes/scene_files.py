@@ -18,6 +18,7 @@ from jaxphys.scenes.fill import Solid, cell_volumes, solid_of_gaussians
 from jaxphys.scenes.native import read_native
 from jaxphys.scenes.sections import Section, read_json
 from jaxphys.scenes.setup import Frame, Part, Region, Setup
+from jaxphys.scenes.survey import survey
 from jaxphys.scenes.viewpoint import read_camera
 from jaxphys.splats import Gaussians, formats
 
@@ -75,6 +76,7 @@ def _read_family(section: Section, model: Any, dialect: str, reason: str, varian
     if not opaque.all():
         notes.append(f"{int((~opaque).sum())} Gaussians with opacity <= {threshold:g} left out")
     whole = whole.select(np.flatnonzero(opaque))
+    notes.append(f"the file of the splats: {section.make(survey, whole).describe()}")
     limit = section.number("grid_lim", 2.0, above=0.0)
     n_grid = section.integer("n_grid", 50, least=8, most=1024)
     dx = limit / n_grid
@@ -109,6 +111,8 @@ def _read_family(section: Section, model: Any, dialect: str, reason: str, varian
     config = mpm.Config(box, fps=times.fps, frames=times.frames, rpic_damping=damping)
     particles = section.make(mpm.Particles.create, jnp.asarray(x, jnp.float32), volume)
     scene = mpm.Scene(gravity, tuple(conditions.boundaries), tuple(conditions.forces))
+    for force in scene.forces:
+        section.make(force.check, x)
     needed = section.make(mpm.resolve_substeps, (law,), particles, scene, config)
     notes.append(f"the file asks for {times.substeps:g} substeps per frame; {needed} are stable and will be taken")
     selected = (

@@ -1,4 +1,4 @@
-"""Writes gvhmr_like.pt by torch itself: a file with the layout of a GVHMR result (hmr4d_results.pt), all numbers made up.
+"""Writes gvhmr_like.pt by torch itself: the layout of a GVHMR result (hmr4d_results.pt), with made-up numbers.
 
 Run by hand, with torch installed: python tests/golden/make_gvhmr.py
 """

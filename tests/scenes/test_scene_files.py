@@ -296,6 +296,12 @@ BAD = [
     (dict(boundary_conditions=[CUBOID | {"point": [1, 1]}]), r"boundary_conditions\[0\]: point must hold 3"),
     (dict(boundary_conditions=[CUBOID | {"velocty": 1}]), "did you mean 'velocity'"),
     (dict(boundary_conditions=[SURFACE | {"surface": "cut"}]), "cut"),
+    (
+        dict(
+            boundary_conditions=[dict(type="particle_impulse", force=[1, 0, 0], point=[0.1, 0.1, 0.1], size=[0.1] * 3)]
+        ),
+        "ForceOnEach: no particle lies inside",
+    ),
     (dict(boundary_conditions=[SURFACE | {"friction": 0.5}]), "no friction"),
     (dict(boundary_conditions=[SURFACE | {"normal": [0, 0, 0]}]), "zero"),
     (dict(boundary_conditions=[SURFACE | {"end_time": -1}]), "end_time"),

@@ -1,0 +1,1 @@
+"""Published methods, end to end."""
