@@ -33,6 +33,8 @@ from jaxphys.body.scores import NAMES, calibration
 from jaxphys.body.skeleton import humanoid
 from jaxphys.methods.phymotion import score
 
+OUTSIDE = 0.03  # [m] by which the centre of mass of a pose must be out of its support to count as out of balance
+
 
 @functools.partial(jax.jit, static_argnames=("fps", "batch"))
 def _score_batch(skeleton, motion, ground, constants, *, fps, batch):
@@ -170,17 +172,18 @@ def summary(result: dict, config) -> dict:
     for name, target in config.targets.items():
         k, levels = NAMES.index(target), result["faults"][name]
         at = levels[config.level - 1]
-        reference = {key: clean[key][at["reference"]] for key in ("total", "scores")}
+        # A score falls as its value grows, so both rank alike; values do not round to 1.
+        reference = {key: clean[key][at["reference"]] for key in ("total", "scores", "values")}
         for level, here in enumerate(levels, 1):
-            out[f"{name}_auroc_level_{level}"] = auroc(clean["scores"][here["reference"], k], here["scores"][:, k])
+            out[f"{name}_auroc_level_{level}"] = auroc(-clean["values"][here["reference"], k], -here["values"][:, k])
         out[f"{name}_auroc"] = out[f"{name}_auroc_level_{config.level}"]
         out[f"{name}_auroc_total"] = auroc(reference["total"], at["total"])
         if name == "fast":  # windows differ from level to level: their means over each clip that has all levels
             whole = [c for c in sorted(set(levels[0]["clip"])) if all(c in here["clip"] for here in levels)]
-            curves = np.stack([[h["scores"][h["clip"] == c, k].mean() for c in whole] for h in levels])
+            curves = np.stack([[-h["values"][h["clip"] == c, k].mean() for c in whole] for h in levels])
         else:
-            curves = np.stack([here["scores"][:, k] for here in levels])
-            out[f"{name}_win_rate"] = float(np.mean(reference["scores"][:, k] > at["scores"][:, k]))
+            curves = np.stack([-here["values"][:, k] for here in levels])
+            out[f"{name}_win_rate"] = float(np.mean(reference["values"][:, k] < at["values"][:, k]))
         out[f"{name}_spearman"] = spearman(np.arange(LEVELS), curves)
         out[f"{name}_windows"] = len(at["total"])
         drop = reference["scores"].mean(0) - at["scores"].mean(0)
@@ -189,15 +192,15 @@ def summary(result: dict, config) -> dict:
     return out
 
 
-def worst_support_frame(skeleton: Skeleton, motion: Motion, ground: float) -> int:
-    """The frame in which the centre of mass is farthest from the support of what is near the ground."""
+def worst_support_frame(skeleton: Skeleton, motion: Motion, ground: float) -> tuple[int, float]:
+    """The frame in which the centre of mass is farthest outside of the support, and its distance from inside [m]."""
     R, p = forward(skeleton, motion.matrices(), motion.translation)
     x = points(skeleton, R, p, skeleton.sole, skeleton.sole_body)
     near = jax.nn.sigmoid((0.04 - (x[..., 2] - ground)) / 0.008)
     share = skeleton.mass / jnp.sum(skeleton.mass)
     com = jnp.einsum("b,tbk->tk", share, p + jnp.einsum("tbij,bj->tbi", R, jnp.asarray(skeleton.com)))
     margin = jnp.where(jnp.max(near, -1) > 0.5, support_margin(x, near, com, directions=32), jnp.inf)
-    return int(jnp.argmin(margin))
+    return int(jnp.argmin(margin)), float(-jnp.min(margin))
 
 
 def row(w: Windows, k: int) -> tuple[CleanClip, Motion]:
@@ -263,7 +266,7 @@ def scaled(w: Windows, factor: float) -> Windows:
 
 
 def frozen(groups: dict[int, Windows], clean: dict, config) -> dict:
-    """A body that hovers, one that stands, and poses frozen in mid-stride."""
+    """A body that hovers, one that stands, and poses frozen in mid-stride; groups and clean begin with the longest."""
     fps, batch = config.fps, config.batch
     n = max(groups)
     w = groups[n]
@@ -280,12 +283,19 @@ def frozen(groups: dict[int, Windows], clean: dict, config) -> dict:
     worst = min(clean["total"][clean["clip"] == c].mean() for c in set(clean["clip"]))
     out["hovering_below_worst_clean_clip"] = float(worst - s[2])
     walks = [k for k, c in enumerate(w.clips) if c in ("02_01", "amp_walk", "05_01", "deepmimic_walk", "131_01")]
-    rows = [row(w, k) for k in walks]
-    if rows:
-        held = [(c, freeze(m, worst_support_frame(c.skeleton, m, c.ground))) for c, m in rows]
+    held, origin = [], []
+    for k in walks:
+        walker, motion = row(w, k)
+        frame, away = worst_support_frame(walker.skeleton, motion, walker.ground)
+        if away > OUTSIDE:
+            held.append((walker, freeze(motion, frame)))
+            origin.append(k)
+    if held:
         s = score_windows(stack(held), fps, batch)["total"]
-        out["mid_stride_windows"] = len(rows)
-        out["mid_stride_worst_win"] = float(np.min(clean["total"][: len(w.clips)][walks] - s))
+        out["mid_stride_worst_win"] = float(np.min(clean["total"][origin] - s))
+    else:
+        out["mid_stride_worst_win"] = float("nan")
+    out["mid_stride_windows"] = len(held)
     return out
 
 

@@ -144,7 +144,7 @@ def run(config, workdir: str | Path) -> dict:
     if config.method == "adam":
         flat, history, evaluations, seconds = descend(problem, starts, config, workdir / "fit.npz", sigma, begun)
         stage = search.Stage(problem.seen.frames)
-        final = search.evaluate(problem, [flat], template, stage, vmapped=False)[0]
+        final = search.evaluate(problem, [flat], template, stage)[0]
         cost, fisher = float(final.cost), np.asarray(final.fisher)
     else:
         fit, seconds = fit_gauss_newton(problem, starts, workdir, sigma, begun)

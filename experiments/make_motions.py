@@ -3,7 +3,7 @@
     python -m experiments.make_motions --raw=FOLDER --out=tests/data/body/motions
 
 FOLDER holds `cmu_mocap` (ASF/AMC, BVH, keyframes, npz) and `deepmimic_motions`; NOTICE names their sources. Writes one
-npz per clip, for `jaxphys.body.motion_files.read`, and index.json with the error of the inverse kinematics. Five minutes
+npz per clip, for `jaxphys.body.motion_files.read`, and index.json with the errors of inverse kinematics. Five minutes
 on one core; recordings of 120 frames per second are stored at 60. Computed in float64, so the same on every machine to
 the digits stored.
 """

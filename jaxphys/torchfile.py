@@ -59,7 +59,11 @@ def read_torch(path: str | os.PathLike) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    if not zipfile.is_zipfile(path):
+    try:
+        zipped = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it looks for the end of the archive, and may find a damaged one
+        zipped = False
+    if not zipped:
         raise ValueError(
             f"{path}: not a zip archive, so either damaged or of torch's format before 1.6, which is a bare pickle. "
             "Where you trust it, open it with torch and write it again: torch.save(torch.load(old), new)"
@@ -67,7 +71,7 @@ def read_torch(path: str | os.PathLike) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             program, members = _members(archive, path)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, UnicodeDecodeError, struct.error) as error:
         raise ValueError(f"{path}: a damaged zip archive ({error}); copy or download it again") from error
     data = np.memmap(path, np.uint8, "r")
     try:

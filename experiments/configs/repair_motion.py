@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
         dict(
             steps=200,  # of Adam
             rate_rad=0.004,  # step of a rotation
-            rate_m=0.004,  # step of the root
-            keep=0.5,  # weight of staying close: mean squared joint distance over (10 cm)^2
+            rate_m=0.01,  # step of the root
+            keep=0.3,  # weight of staying close
             ground="estimate",  # or a height [m]
             frames=0,  # of the file, from its first; 0: all
             video=True,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxphys.body.recording import Recording, turn
 
 INCH = 0.0254  # [m]; a length in the file, divided by the file's `length` scale, is in inches
+_DOF = {"tx", "ty", "tz", "rx", "ry", "rz", "l"}
 
 
 @dataclasses.dataclass
@@ -17,7 +18,7 @@ class _Bone:
     name: str
     vector: np.ndarray  # from its beginning to its end, in the root's axes at rest
     axis: np.ndarray  # (3, 3) the axes in which its angles are measured
-    dof: tuple[str, ...]
+    dof: tuple[str, ...]  # of `_DOF`
     parent: int = -1
 
 
@@ -46,17 +47,21 @@ def parse_asf(text: str, path: str) -> tuple[list[_Bone], float | None, bool]:
             for letter, angle in zip(names, angles if degrees else np.rad2deg(angles)):
                 axis = turn(letter, angle) @ axis  # about fixed axes, the first letter first
             name = rows["name"][0]
-            bones[name] = _Bone(name, direction * float(rows["length"][0]), axis, tuple(rows.get("dof", ())))
+            dof = tuple(word.lower() for word in rows.get("dof", ()))
+            bones[name] = _Bone(name, direction * float(rows["length"][0]), axis, dof)
         ordered = [bones["root"]]
-        tree = parts["hierarchy"].replace("begin", "").replace("end", "").strip().splitlines()
+        tree = re.sub(r"\b(begin|end)\b", "", parts["hierarchy"]).strip().splitlines()
         for line in tree:
             parent, *children = line.split()
             index = [b.name for b in ordered].index(parent)
             for child in children:
                 bones[child].parent = index
                 ordered.append(bones[child])
+        wrong = {d for bone in ordered for d in bone.dof} - _DOF
+        if wrong:
+            raise ValueError(f"degrees of freedom {sorted(wrong)}, not among {sorted(_DOF)}")
         scale = INCH / float(units["length"]) if "length" in units else None
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, ArithmeticError) as error:
         raise ValueError(f"{path}: the ASF skeleton cannot be understood: {type(error).__name__} {error}") from None
     return ordered, scale, degrees
 

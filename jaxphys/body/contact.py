@@ -15,10 +15,11 @@ force points to a virtual pivot V above the centre of mass. Its constants come f
            Communications 1:70), those of runners below it; the geometric middle of the former is 0.19 m or 0.21 leg
            lengths
     d, L   a force and moment residual of 5 % of body weight and 1 % of body weight times the height of the centre of
-           mass pass as good inverse dynamics (Hicks et al. 2015, J. Biomech. Eng. 137, 020905), hence L. Directions to
-           V explain more than 97.5 % of the variance of measured ones on level ground (Vielemeyer et al. 2019, J. Exp.
-           Biol. 222, jeb204305): 15 % of a standard deviation of about 0.15 rad is 0.02 body weights, and about twice
-           that where V is not fitted to the person. So a direction is as certain as the wrench: d = 1
+           mass pass as good inverse dynamics (Hicks et al. 2015, J. Biomech. Eng. 137, 020905): L is a fifth of that
+           height, which is a quarter of the leg. Directions to V explain more than 97.5 % of the variance of measured
+           ones on level ground (Vielemeyer et al. 2019, J. Exp. Biol. 222, jeb204305): 15 % of a standard deviation of
+           about 0.15 rad is 0.02 body weights, and about twice that where V is not fitted to the person. So a direction
+           is as certain as the wrench: d = 1
 
 Soft constraint forces of a simulator are no substitute on recovered motion: one centimetre of floor changes them
 fiftyfold. Here the height of the ground enters through the smooth weights only.
@@ -51,9 +52,7 @@ class ContactOptions:
     """Constants of the contact model; numbers, so one may differentiate with respect to them."""
 
     friction: Any = 0.8  # Coulomb coefficient; rubber on a dry floor 0.5 to 1
-    height: Any = (
-        0.04  # [m] above the ground at which contact is as likely as not: depth errors of video are centimetres
-    )
+    height: Any = 0.04  # [m] above the ground at which contact is as likely as not; depth from video errs by as much
     height_width: Any = 0.008  # [m]
     speed: Any = 0.8  # [m/s] at which a point is as likely fixed as not; a sole rolls at 0.2 to 0.6
     speed_width: Any = 0.12  # [m/s]

@@ -255,19 +255,13 @@ class Outer(nnx.Module):
 def _modulate(x, shift, scale):
     """x (tokens, dim) times 1 + scale plus shift, both (G, dim), for G equal groups of tokens."""
     groups = x.reshape(len(shift), -1, x.shape[-1])
-    return (groups * _spread(1.0 + scale, groups) + _spread(shift, groups)).reshape(x.shape)
+    return (groups * (1.0 + scale[:, None]) + shift[:, None]).reshape(x.shape)
 
 
 def _gated(h, update, gate):
     """h + gate update, summed in float32 or wider."""
-    groups = modules.wide(update).reshape(len(gate), -1, update.shape[-1])
-    return (h + (groups * _spread(gate, groups)).reshape(h.shape)).astype(h.dtype)
-
-
-def _spread(x, groups):
-    """x (G, dim) for each token of its group: a product with ones, so that the derivative is one too, and not a sum
-    over tokens, which XLA does slowly on a CPU."""
-    return jnp.einsum("gd,n->gnd", x, jnp.ones(groups.shape[1], x.dtype))
+    groups = modules.wide(update).reshape(len(gate), -1, update.shape[-1]) * gate[:, None]
+    return (h + groups.reshape(h.shape)).astype(h.dtype)
 
 
 class Attention(nnx.Module):

@@ -84,9 +84,9 @@ def hold(x: jax.Array, t: jax.Array, cond: Condition) -> tuple[jax.Array, jax.Ar
         The clip (T, H, W, C), the time (as given, or (T,) where frames are held), and the factor (T, 1, 1, 1) on the
         velocity, 0 on held frames (None: no frame is held).
     """
-    if cond.known is None and cond.mask is None:
-        return x, t, None
     held = impose(x, cond)
+    if cond.mask is None:
+        return held, t, None
     free = jnp.where(cond.mask > 0, 0.0, 1.0)
     return held, t * free.astype(t.dtype), free[:, None, None, None].astype(x.dtype)
 

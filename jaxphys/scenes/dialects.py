@@ -118,13 +118,13 @@ class Times:
 
 def times(section: Section, dialect: str) -> Times:
     if dialect == "motionphysics":
-        frames = section.integer("frame_num", 100, least=1)
+        frames = section.integer("frame_num", 100, least=1, most=100_000)
         total = section.number("total_time", 3.0, above=0.0)
         substeps = section.integer("substep_perframe", 256, least=1)
         return Times(frames / total, frames, substeps, total / (frames * substeps))
     frame = section.number("frame_dt", 1e-2, above=0.0, most=1e4)
     dt = section.number("substep_dt", 1e-4, above=0.0, most=1e4)
-    return Times(1.0 / frame, section.integer("frame_num", 100, least=1), int(frame / dt + 1e-6), dt)
+    return Times(1.0 / frame, section.integer("frame_num", 100, least=1, most=100_000), int(frame / dt + 1e-6), dt)
 
 
 def law(section: Section, dialect: str, variant: str, boxes: Any) -> tuple[str, materials.Law, list[str]]:

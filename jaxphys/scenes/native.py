@@ -85,7 +85,9 @@ def read_native(section: Section, folder: Path) -> Setup:
         notes.append("no boundaries: what leaves the domain stops the simulation")
     time = section.section("time")
     seconds, fps = time.number("seconds", above=0.0), time.number("fps", above=0.0)
-    frames = max(1, round(seconds * fps))
+    frames = max(1, round(min(seconds * fps, 1e9)))
+    if frames > 100_000:
+        raise time.error(f"seconds x fps makes {frames} frames, more than 100000")
     substeps = time.integer("substeps", None, least=1)
     time.finish()
     gravity = section.numbers("gravity_m_s2", 3, (0.0, 0.0, -9.81))

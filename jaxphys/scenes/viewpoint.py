@@ -37,11 +37,9 @@ def read_camera(section: Section, model: Path | None, frame: Frame, frames: int,
         raise section.error("mpm_space_vertical_upward_axis must not be zero")
     index = section.integer("default_camera_index", 0, least=-1)
     moves = section.flag("move_camera", False)
-    start = [
-        section.number(name, None) if other not in section else section.number(other)
-        for name, other in (("init_azimuthm", "init_azimuth"), ("init_elevation",) * 2, ("init_radius",) * 2)
-    ]
-    step = [section.number(key, 0.0) if moves else section.number(key, 0.0) * 0.0 for key in _DELTAS]
+    spelt = "init_azimuth" if "init_azimuth" in section else "init_azimuthm"  # the released codes' spelling
+    start = np.array([section.number(key, np.nan) for key in (spelt, "init_elevation", "init_radius")])
+    step = float(moves) * np.array([section.number(key, 0.0) for key in ("delta_a", "delta_e", "delta_r")])
     cameras = _cameras(model)
     notes = []
     if index >= 0 and cameras:
@@ -50,30 +48,30 @@ def read_camera(section: Section, model: Path | None, frame: Frame, frames: int,
         return moved(cameras[index], frame.rotation, frame.translation, frame.scale), notes
     if index >= 0:
         notes.append(f"camera {index} of the capture is not there (no cameras.json); an orbit is used")
-    if None in start:
+    if np.isnan(start).any():
         if index < 0:
             raise section.error("default_camera_index -1 needs init_azimuthm, init_elevation and init_radius")
-        start = [35.0, 18.0, 1.5 * side / frame.scale]
-    if start[2] <= 0 or start[2] + step[2] * (frames - 1) <= 0:
+        start = np.array([35.0, 18.0, 1.5 * side / frame.scale])
+    azimuth, elevation, radius = (start + np.arange(frames if step.any() else 1)[:, None] * step).T
+    if (radius <= 0).any():
         raise section.error(f"init_radius must stay positive over {frames} frames, got {start[2]} and {step[2]} each")
     vertical = frame.rotation.T @ (up / np.linalg.norm(up))
-    along = np.ones(3) if abs(vertical.sum()) >= 0.01 else np.array([0.72, 0.37, -0.67])
-    along = along - (along @ vertical) * vertical
+    along = np.ones(3) - vertical.sum() * vertical
+    if abs(vertical.sum()) < 0.01 or np.linalg.norm(along) < 1e-6:  # the released codes' rule, and where it fails
+        along = np.array([0.72, 0.37, -0.67]) - (np.array([0.72, 0.37, -0.67]) @ vertical) * vertical
     along /= np.linalg.norm(along)
     axes = np.stack([along, np.cross(along, vertical), vertical], 1)
     target = frame.undo(center)
-    views = []
-    for k in range(frames if any(step) else 1):
-        azimuth, elevation, radius = (a + k * b for a, b in zip(start, step))
-        a, e = np.radians(azimuth), np.radians(np.clip(elevation, -89.9, 89.9))
-        eye = target + radius * axes @ [np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)]
+    a, e = np.radians(azimuth), np.radians(np.clip(elevation, -89.9, 89.9))
+    offset = np.stack([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)], 1)
+    eyes = jnp.asarray(frame.apply(target + radius[:, None] * offset @ axes.T), jnp.float32)
+
+    def look(eye):
         lens = dict(width=PIXELS, height=PIXELS, fov_degrees=FOV_DEGREES)
-        view = Camera.look_at(frame.apply(eye), center, up=up, **lens)
-        views.append(_with_lens(view, cameras[0]) if cameras else view)
-    return views[0] if len(views) == 1 else jax.tree.map(lambda *v: jnp.stack(v), *views), notes
+        view = Camera.look_at(eye, jnp.asarray(center, eye.dtype), up=jnp.asarray(up, eye.dtype), **lens)
+        return _with_lens(view, cameras[0]) if cameras else view
 
-
-_DELTAS = ("delta_a", "delta_e", "delta_r")
+    return jax.vmap(look)(eyes) if len(eyes) > 1 else look(eyes[0]), notes
 
 
 def _cameras(model: Path | None) -> list[Camera]:

@@ -263,6 +263,43 @@ def test_bad_files_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch):
         motion_files.read(tmp_path / "none.bvh")
 
 
+def test_damaged_files_give_value_errors_only(tmp_path):
+    """Bytes changed, cut, repeated: each reader either reads what is left or says what is wrong."""
+    rng = np.random.default_rng(0)
+    shutil.copy(RAW / "02.asf", tmp_path)
+    save(tmp_path / "whole.npz", poses=upright().reshape(6, 72), trans=np.zeros((6, 3)), mocap_framerate=60.0)
+    refused = 0
+    for source in (*(RAW / n for n in ("02.asf", "131_01.bvh", "88_07.xml", "humanoid3d_jog.txt")), GVHMR,
+                   tmp_path / "whole.npz"):  # fmt: skip
+        for _ in range(25):
+            data = bytearray(source.read_bytes())
+            at, there, length = (int(n) for n in rng.integers(0, [len(data), len(data), 80]))
+            match rng.integers(4):
+                case 0:
+                    data[at] = rng.integers(256)
+                case 1:
+                    del data[at : at + length]
+                case 2:
+                    data[at:at] = data[there : there + length]
+                case 3:
+                    data[at : at + 1] = b"nan"
+            path = tmp_path / f"damaged{source.suffix}"
+            path.write_bytes(data)
+            try:
+                if source.suffix == ".asf":
+                    motion_files._parse(RAW / "02_01.amc", path)
+                else:
+                    motion_files._parse(path, None)
+            except ValueError as error:
+                refused += 1
+                assert "damaged" in str(error)
+    assert refused > 75
+    path = tmp_path / "dof.asf"
+    path.write_text((RAW / "02.asf").read_text().replace("dof rx ry rz", "dof rx q rz", 1))
+    with pytest.raises(ValueError, match="degrees of freedom"):
+        motion_files._parse(RAW / "02_01.amc", path)
+
+
 def test_a_table_of_names_replaces_a_family():
     names = ("Hüfte", "L1", "L2", "L3", "R1", "R2", "R3")
     ours = ("pelvis", *(f"{s}_{p}" for s in ("left", "right") for p in ("hip", "knee", "ankle")))
@@ -275,3 +312,23 @@ def test_a_table_of_names_replaces_a_family():
 def test_motion_type_refuses_what_is_no_motion():
     with pytest.raises(ValueError, match="same T"):
         Motion(np.zeros((5, 24, 3)), np.zeros((4, 3)))
+
+
+def test_sources_of_the_stored_motions(tmp_path):
+    """Every kind of file is found, doubled frames are dropped and faulty ends are cut at the stored rate."""
+    from experiments.make_motions import sources
+
+    for name in ("raw/asfamc/03_02.amc.gz", "raw/bvh/05_01.bvh.gz", "raw/bvh/131_01.bvh.gz", "npz/amp_run.npz",
+                 "raw/mjpc_keyframes/CMU-CMU-88-88_07_poses.xml.gz"):  # fmt: skip
+        (tmp_path / "cmu_mocap" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cmu_mocap" / name).touch()
+    found = {name: options for name, (_, options) in sources(tmp_path).items()}
+    assert found == {
+        "03_02": dict(fps=120.0, frames=slice(52, None, 2)),
+        "05_01": dict(frames=slice(1, None, 1)),
+        "131_01": dict(frames=slice(None, None, 2)),
+        "88_07_mjpc": dict(fps=30.0),
+        "amp_run": dict(frames=slice(None, None, 2)),
+    }
+    with pytest.raises(ValueError, match="neither"):
+        sources(tmp_path / "elsewhere")

@@ -3,6 +3,7 @@
 As goldens, and live where the `parity` extra is installed (with other weights).
 """
 
+import dataclasses
 import importlib.util
 import runpy
 import sys
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxphys.diffusion import dit, image, names, text, vae, weights
+from jaxphys.diffusion import conditions, dit, image, names, text, vae, weights
 from jaxphys.diffusion.protocol import Condition
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -97,6 +98,25 @@ def test_autoencoder(name, source):
     latents = 0.5 * clip(seed, "latents", config.latent_channels, 3, 2, 2)
     close(2.0 * jax.jit(config.decode)(params, latents) - 1.0, arrays[f"{name}_video"])
     assert np.mean(np.abs(arrays[f"{name}_video"]) < 1.0) > 0.75  # and so the comparison is of numbers not clipped
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_channels_of_a_first_image(source):
+    """What the pipeline of diffusers gives the image-to-video models beside the noise."""
+    seed, arrays = reference(source)
+    config = dataclasses.replace(VAES["vae21"], mean=(0.1, 0.2, 0.3, 0.4), std=(2.0,) * 4)
+    params = parameters(config, vae.keymap, seed)
+    picture = 0.5 + 0.25 * given(seed, "image", 1, 3, 16, 16)[0].transpose(1, 2, 0)
+    channels = jax.jit(lambda p, x: conditions.image_channels(config, p, x, 9))(params, picture)
+    close(channels, arrays["image_channels"])
+    known, mask = conditions.known_first(config, params, picture, 9)
+    np.testing.assert_allclose(known[0], channels[0, ..., 4:], atol=1e-5)  # frame 0 is coded alone
+    assert known.shape == (3, 2, 2, 4) and mask.tolist() == [1.0, 0.0, 0.0] and not known[1:].any()
+    for bad, frames in ((picture[None], 9), (picture, 8), (picture, 0)):
+        with pytest.raises(ValueError, match=r"one more than a multiple of 4|an image"):
+            conditions.image_channels(config, params, bad, frames)
+        with pytest.raises(ValueError, match=r"one more than a multiple of 4|an image"):
+            conditions.known_first(config, params, bad, frames)
 
 
 @pytest.mark.parametrize("source", SOURCES)

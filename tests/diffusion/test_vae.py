@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxphys.diffusion.vae import PRESETS, VaeConfig, _norm
+from jaxphys.diffusion.vae import PRESETS, VaeConfig
+from jaxphys.diffusion.vae_layers import _norm
 
 PLAIN = VaeConfig(2, base=4, mean=(0.1, -0.2), std=(2.0, 0.5), multipliers=(2, 2), temporal=(True,), blocks=1)
 CONFIGS = {"2.1": PLAIN, "2.2": dataclasses.replace(PLAIN, shortcuts=True, patch=2, decoder_base=6)}
@@ -115,9 +116,11 @@ def test_bad_input_says_what_is_wrong():
         PLAIN.encode(params, video[:8])
     with pytest.raises(ValueError, match="H and W multiples of 2"):
         PLAIN.encode(params, video[:, :7])
+    with pytest.raises(ValueError, match="must be floats"):
+        PLAIN.encode(params, (255 * video).astype(jnp.uint8))
     with pytest.raises(ValueError, match="at least 1 latent frame"):
         PLAIN.encode(params, video, chunk=0)
-    with pytest.raises(ValueError, match=r"latents must have the shape \(T, H, W, 2\)"):
+    with pytest.raises(ValueError, match=r"latents must be floats of shape \(T, H, W, 2\)"):
         PLAIN.decode(params, video)
     with pytest.raises(ValueError, match="need 2 numbers each"):
         dataclasses.replace(PLAIN, mean=(0.0,))

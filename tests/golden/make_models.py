@@ -3,11 +3,12 @@
 python tests/golden/make_models.py
 """
 
+import types
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 from seeded import tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
@@ -93,6 +94,16 @@ def autoencoders(seed):
         yield f"{name}_video", first(model.decode(latents).sample)
 
 
+def image_conditions(seed):
+    """The method of the pipeline that makes channels of an image, with what it reads of the pipeline."""
+    vae = seeded(AutoencoderKLWan(**VAE21 | dict(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[2.0] * 4)), seed)
+    config = types.SimpleNamespace(expand_timesteps=False)
+    pipeline = types.SimpleNamespace(vae=vae, vae_scale_factor_temporal=4, vae_scale_factor_spatial=8, config=config)
+    image = 0.5 * given("image", 1, 3, 16, 16, seed=seed)
+    _, channels = WanImageToVideoPipeline.prepare_latents(pipeline, image, 1, 4, 16, 16, 9, torch.float32, "cpu")
+    yield "image_channels", first(channels)
+
+
 def encoders(seed):
     model = seeded(UMT5EncoderModel(UMT5Config(**UMT5)), seed)
     ids = torch.from_numpy(np.random.RandomState(seed).randint(2, 100, (1, 200)))
@@ -115,7 +126,11 @@ def encoders(seed):
 def compute(seed):
     """All arrays, by name."""
     with torch.no_grad():
-        return {name: value for part in (transformers, autoencoders, encoders) for name, value in part(seed)}
+        return {
+            name: value
+            for part in (transformers, autoencoders, image_conditions, encoders)
+            for name, value in part(seed)
+        }
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ BAD = [
     (dict(objects=[GOOD | {"spacing_m": 0.1}], grid={"dx_m": 1e-5}), "more than 1e9"),
     (dict(objects=[GOOD], grid={"dx_m": 0.1, "lo_m": [0, 0, 0], "hi_m": [0, 1, 1]}), "grid: needs lo < hi"),
     (dict(objects=[GOOD], time={"seconds": 1}), "lacks 'fps'"),
+    (dict(objects=[GOOD], time={"seconds": 1e9, "fps": 1e9}), "more than 100000"),
     (dict(objects=[GOOD], time={"seconds": 1, "fps": 20, "substeps": 1}), "use substeps="),
     (dict(objects=[GOOD], boundaries=[{"type": "floor"}]), "type must be one of"),
     (dict(objects=[GOOD], boundaries=[{"type": "ground", "height_m": 0, "kind": "sticky", "friction": 1}]), "friction"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxphys import mpm, shapes, splats
-from jaxphys.camera_files import moved
+from jaxphys.camera_files import moved, read_cameras
 from jaxphys.scenes.dialects import detect
 from jaxphys.scenes.drive import Drive, ForceOnEach
 from jaxphys.scenes.scene_files import read_scene
@@ -178,8 +178,6 @@ def test_filling_fills_the_ball_and_volumes_are_those_of_cells(run):
 def test_cameras(run):
     """A camera of the capture sees the scene as before; an orbit stands where the file's world says, and moves."""
     setup = read_scene(write(run, FILES["physflow"]), run)
-    from jaxphys.camera_files import read_cameras
-
     original = read_cameras(run)["0"]
     pixel, _ = original.project(ball().mean)
     again, _ = setup.camera.project(setup.gaussians.mean)
@@ -191,6 +189,8 @@ def test_cameras(run):
     target = frame.undo([1.0, 1.0, 1.0])
     np.testing.assert_allclose(np.linalg.norm(eye - target, axis=1), 3.0, rtol=1e-4)
     np.testing.assert_allclose((eye - target)[:, 2], 3 * np.sin(np.radians(10)), rtol=1e-4)
+    right = {k: v for k, v in FILES["physgaussian"].items() if k != "init_azimuthm"} | {"init_azimuth": 30.0}
+    np.testing.assert_array_equal(read_scene(write(run, right), run).camera.R, orbit.camera.R)
     a, b = (eye - target)[0], (eye - target)[1]
     assert np.cross(a, b)[2] < 0  # clockwise from above
     assert moved(original, translation=(1.0, 0.0, 0.0)).position[0] == pytest.approx(1.0)
@@ -279,6 +279,7 @@ BAD = [
     (dict(rotation_degree=[30], rotation_axis=[3]), "axes 0, 1 or 2"),
     (dict(scale=3.0), "lower scale"),
     (dict(frame_num=0), "frame_num"),
+    (dict(frame_num=10**6), "from 1 to 100000"),
     (dict(substep_dt=0), "substep_dt"),
     (dict(E=1e12), "substeps per frame are needed"),
     (dict(pic_damping=0.5), "pic_damping"),
