@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from experiments.phymotion_data import CleanClip, Windows, at_rate, load, pick, stack, windows
+from experiments.phymotion_data import CleanClip, Windows, at_rate, load, pick, stack, subject_of, windows
 from experiments.report import write_json, write_report
 from jaxphys.body import Motion, Skeleton, forward, so3
 from jaxphys.body.balance import support_margin
@@ -266,10 +266,9 @@ def scaled(w: Windows, factor: float) -> Windows:
 
 
 def frozen(groups: dict[int, Windows], clean: dict, config) -> dict:
-    """A body that hovers, one that stands, and poses frozen in mid-stride; groups and clean begin with the longest."""
+    """A body that hovers and one that stands, against clean motion."""
     fps, batch = config.fps, config.batch
     n = max(groups)
-    w = groups[n]
     stand = jnp.zeros((n, 24, 3)).at[:, 0, 0].set(jnp.pi / 2)
     person = humanoid()
     height = 1.75 * 0.578
@@ -282,28 +281,34 @@ def frozen(groups: dict[int, Windows], clean: dict, config) -> dict:
     out["frozen_standing_above_clean_median"] = float(max(s[0], s[1]) - np.median(clean["total"]))
     worst = min(clean["total"][clean["clip"] == c].mean() for c in set(clean["clip"]))
     out["hovering_below_worst_clean_clip"] = float(worst - s[2])
-    walks = [k for k, c in enumerate(w.clips) if c in ("02_01", "amp_walk", "05_01", "deepmimic_walk", "131_01")]
-    held, origin = [], []
-    for k in walks:
-        walker, motion = row(w, k)
-        frame, away = worst_support_frame(walker.skeleton, motion, walker.ground)
-        if away > OUTSIDE:
-            held.append((walker, freeze(motion, frame)))
-            origin.append(k)
-    if held:
-        s = score_windows(stack(held), fps, batch)["total"]
-        out["mid_stride_worst_win"] = float(np.min(clean["total"][origin] - s))
-    else:
-        out["mid_stride_worst_win"] = float("nan")
-    out["mid_stride_windows"] = len(held)
     return out
+
+
+def mid_stride(config, motions: str | Path) -> dict:
+    """Walks against their own poses that are farthest out of balance, frozen."""
+    fps, totals = config.fps, []
+    subjects = {subject_of(name) for name in config.walks}
+    walks = [c for c in load(motions, fps, subjects, (), config.skip_seconds) if c.name in config.walks]
+    for w in windows(walks, (config.window_frames, config.short_frames), config.windows_per_clip).values():
+        moving = score_windows(w, fps, config.batch)["total"]
+        held = []
+        for k in range(len(w.clips)):
+            walker, motion = row(w, k)
+            frame, away = worst_support_frame(walker.skeleton, motion, walker.ground)
+            if away > OUTSIDE:
+                held.append((k, walker, freeze(motion, frame)))
+        if held:
+            still = score_windows(stack([h[1:] for h in held]), fps, config.batch)["total"]
+            totals += [float(moving[k] - s) for (k, *_), s in zip(held, still)]
+    return {"mid_stride_windows": len(totals), "mid_stride_worst_win": min(totals, default=float("nan"))}
 
 
 def run(config, subjects, motions: str | Path | None = None, progress: bool = True) -> dict:
     """All figures for the clips of some subjects."""
     clips = load(motions or config.motions, config.fps, subjects, config.excluded, config.skip_seconds)
     result = benchmark(clips, config, progress)
-    return summary(result, config) | controls(result["groups"], result["clean"], config)
+    out = summary(result, config) | controls(result["groups"], result["clean"], config)
+    return out | mid_stride(config, motions or config.motions)
 
 
 def released_figures(clips: list[CleanClip], config, model: Any) -> dict:

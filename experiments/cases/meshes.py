@@ -58,7 +58,8 @@ def loss(params, example: Example, key):
 
 def batch() -> Example:
     rng = np.random.default_rng(0)
-    arrays = rng.normal(size=(BATCH, 8, 4, 4, 4)), rng.normal(size=(BATCH, 8, 16))
+    # Six frames: the tokens of an example can be spread over eight devices, its frames cannot.
+    arrays = rng.normal(size=(BATCH, 6, 4, 4, 4)), rng.normal(size=(BATCH, 8, 16))
     return Example(*(np.asarray(a, np.float32) for a in arrays))
 
 

@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
                 "01_01 02_03 02_04 02_04_mjpc 11_01 87_01_mjpc 88_07_mjpc 88_08_mjpc 90_19_mjpc amp_cartwheel amp_run "
                 "deepmimic_backflip deepmimic_jog deepmimic_roll deepmimic_sideflip deepmimic_spin"
             ).split(),
+            walks=("02_01", "05_01", "deepmimic_walk"),  # frozen where their centre of mass is out of the support
             level=4,  # of 8, at which the bars hold
             # The sub-score that each fault is meant to lower. The ground is given: that of the clean clip.
             targets=dict(

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
         dict(
             steps=200,  # of Adam
             rate_rad=0.004,  # step of a rotation
-            rate_m=0.01,  # step of the root
+            rate_m=0.002,  # step of the root
             keep=0.3,  # weight of staying close
             ground="estimate",  # or a height [m]
             frames=0,  # of the file, from its first; 0: all

@@ -1,6 +1,5 @@
 """Video diffusion: denoisers of the Wan family, their video autoencoders and their text and image encoders."""
 
-from jaxphys.diffusion.attention import attention
 from jaxphys.diffusion.conditions import image_channels, known_first
 from jaxphys.diffusion.dit import WanConfig
 from jaxphys.diffusion.image import ImageConfig
@@ -16,7 +15,6 @@ __all__ = [
     "TextConfig",
     "VaeConfig",
     "WanConfig",
-    "attention",
     "hold",
     "image_channels",
     "impose",

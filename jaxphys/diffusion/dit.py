@@ -27,6 +27,7 @@ from jaxphys.diffusion import lora, modules, rope
 from jaxphys.diffusion.attention import IMPLEMENTATIONS, attention
 from jaxphys.diffusion.names import DIALECTS, KeyMap, expand
 from jaxphys.diffusion.protocol import Condition, hold
+from jaxphys.sharding import constrain_axes
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class WanConfig:
         def body(carry, xs):
             h, kept = carry
             layer, adapters, index = xs
-            h = block(h, layer, adapters)
+            h = constrain_axes(block(constrain_axes(h, "seq", None), layer, adapters), "seq", None)
             kept = {name: jnp.where(index == wanted[name], h, old) for name, old in kept.items()}
             return (h, kept), None
 
