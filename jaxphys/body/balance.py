@@ -46,7 +46,7 @@ def support_margin(
 
 
 def extrapolated_com(com: jax.Array, velocity: jax.Array, height: jax.Array) -> jax.Array:
-    """Extrapolated centre of mass x + v / omega, omega = sqrt(g / l): where an inverted pendulum of height l would stop.
+    """Extrapolated centre of mass x + v / omega, omega = sqrt(g / l): where a pendulum of length l would stop.
 
     Hof, Gazendam and Sinke, The condition for dynamic stability, J. Biomechanics 38 (2005), equation 5.
 
@@ -68,8 +68,8 @@ def extrapolated_com(com: jax.Array, velocity: jax.Array, height: jax.Array) -> 
 def zero_moment_point(force: jax.Array, moment: jax.Array, origin: jax.Array, ground_height: jax.Array) -> jax.Array:
     """Point of the ground where a single contact force could give this wrench: the required centre of pressure.
 
-    x = o_x + (-M_y + F_x (h - o_z)) / F_z, y = o_y + (M_x + F_y (h - o_z)) / F_z (Vukobratovic and Borovac 2004), with F_z
-    bounded from below by a tenth of its mean size, for flight.
+    x = o_x + (-M_y + F_x (h - o_z)) / F_z, y = o_y + (M_x + F_y (h - o_z)) / F_z (Vukobratovic and Borovac 2004), with
+    F_z bounded from below by a tenth of its mean size, for flight.
 
     Args:
         force: (T, 3) [N].

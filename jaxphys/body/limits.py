@@ -23,7 +23,7 @@ SOFTNESS = 0.05  # [rad] over which a limit sets in
 RANGES: dict[str, tuple[str, tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     # flexion 120 = -x, extension 30 (N); rotation 45 (A), abduction 45 and adduction 30 about z (A)
     "hip": ("y", (-125, 30), (-45, 45), (-30, 50)),
-    # flexion 140 (A: 135, N: 140 to 150) = +x, hyperextension 5; axial rotation of the flexed knee 30; varus and valgus 8
+    # flexion 140 (A: 135, N: 140 to 150) = +x, hyperextension 5; rotation of the flexed knee 30; varus and valgus 8
     "knee": ("y", (-5, 150), (-30, 30), (-10, 10)),
     # dorsiflexion 20 (30 with the knee bent, under load) = -x, plantar flexion 50 (A), inversion 35, eversion 20 (A)
     "ankle": ("y", (-35, 50), (-25, 25), (-35, 35)),

@@ -52,7 +52,7 @@ def segment_distance(p1: jax.Array, q1: jax.Array, p2: jax.Array, q2: jax.Array)
     return jnp.sqrt(dot(gap, gap) + _TINY)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def tree_distance(parents: tuple[int, ...]) -> np.ndarray:
     """(J, J) number of joints between two bodies.
 
