@@ -40,7 +40,7 @@ def support_margin(
     cos, sin = (jnp.asarray(f(angle), points.dtype) for f in (np.cos, np.sin))
     x = points[..., 0] - target[..., 0, None]
     y = points[..., 1] - target[..., 1, None]
-    log_weight = jnp.log(jnp.maximum(weight, 1e-30))
+    log_weight = jnp.where(weight > 0, jnp.log(jnp.maximum(weight, 1e-30)), -1e6)
     reach = (x[..., None, :] * cos[:, None] + y[..., None, :] * sin[:, None]) / softness + log_weight[..., None, :]
     return softness * jnp.min(jax.nn.logsumexp(reach, axis=-1), axis=-1)
 

@@ -37,8 +37,8 @@ class Corruption:
     def severities(self) -> np.ndarray:
         """Eight severities at equal ratios.
 
-        >>> CORRUPTIONS["hover"].severities().round(3).tolist()
-        [0.02, 0.032, 0.05, 0.079, 0.126, 0.199, 0.315, 0.5]
+        >>> CORRUPTIONS["hover"].severities().round(2).tolist()
+        [0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.32, 0.5]
         """
         return np.geomspace(self.low, self.high, LEVELS)
 
