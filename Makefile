@@ -30,6 +30,7 @@ test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 validate: .venv/installed
+	$(BIN)/pytest -n 2 --dist loadfile --long
 	$(BIN)/python -m experiments.validate $(CASE)
 
 tables: .venv/installed

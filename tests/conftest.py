@@ -19,6 +19,17 @@ BUDGET = {"mpm": 300, "splats": 60, "diffusion": 300, "body": 180, "rest": 360}
 spent: Counter = Counter()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the tests marked long and no others")
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = bool(config.getoption("--long"))
+    other = [item for item in items if bool(item.get_closest_marker("long")) != wanted]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in set(other)]
+
+
 @pytest.fixture
 def float64():
     with jax.enable_x64(True):

@@ -88,6 +88,7 @@ def test_own_tracks_with_gaps_and_an_unknown_velocity(tmp_path):
     assert abs(report["velocity[2]_fitted"] + 2.0) < 0.1
 
 
+@pytest.mark.long
 def test_adam_goes_down_and_resumes(tmp_path):
     config = small(method="adam", adam_steps=12)
     report = fit.run(config, tmp_path)
@@ -106,6 +107,7 @@ def test_fields_have_one_value_per_particle_and_a_prior():
     assert start["E"].shape == (64,) and float(np.ptp(start["E"])) == 0.0
 
 
+@pytest.mark.long
 def test_own_video(tmp_path):
     """The example as files: a splat, an mp4 and a camera."""
     config = small(reference="example_video")

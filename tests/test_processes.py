@@ -21,6 +21,7 @@ def test_killed_and_resumed_is_bit_identical(whole, tmp_path):
     assert resume.compare(tmp_path, whole) == (0, True)
 
 
+@pytest.mark.long
 def test_two_processes_follow_one(whole, tmp_path):
     multihost.two_processes(tmp_path, "--steps=8", "--checkpoint-every=8")
     assert multihost.distance(tmp_path, whole, steps=8) <= 1e-6

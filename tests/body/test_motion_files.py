@@ -74,6 +74,7 @@ def test_bvh_channels_are_read_in_their_order(tmp_path):
     assert recording.names == ("a", "b", "b_end") and recording.fps == pytest.approx(25.0)
 
 
+@pytest.mark.long
 def test_an_asf_recording_becomes_the_stored_motion(tmp_path):
     """From the packed original to the skeleton and the motion that the benchmark uses."""
     with open(RAW / "02_01.amc", "rb") as source, gzip.open(tmp_path / "02_01.amc.gz", "wb") as packed:
