@@ -8,6 +8,7 @@ Writes report.json, and samples.png: generated clips beside simulated ones of th
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -91,9 +92,9 @@ def painted(clips: Clips, index: np.ndarray, seed: int) -> tuple[jax.Array, np.n
     out, tokens, looks = [], clips.tokens[index].copy(), []
     for n, i in enumerate(index):
         key = jax.random.fold_in(jax.random.key(seed), int(i))
-        colour = int(jax.random.randint(key, (), 0, len(COLOURS)))
-        drawn = draw_look(key, jnp.asarray(colour))
-        look = Look(drawn.body, drawn.pattern, drawn.sky, drawn.floor, drawn.tool, jnp.ones(2))
+        key_colour, key_look = jax.random.split(key)
+        colour = int(jax.random.randint(key_colour, (), 0, len(COLOURS)))
+        look = dataclasses.replace(draw_look(key_look, jnp.asarray(colour)), light=jnp.ones(2))
         out.append(paint(jnp.asarray(clips.maps[i]), jnp.asarray(clips.view[i]), look))
         tokens[n, SLOT["colour"]] = 1 + colour
         looks.append(look)
@@ -135,9 +136,9 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
     for number in range(config.fitted_scenes):
         rng = np.random.default_rng([99_991, number])
         scene = world.draw_scene(rng, sizes, "elastic", "dropped", str(rng.choice(["ball", "block", "ring"])))
-        laws = [world.dataclasses.replace(scene.law, E=np.float32(10**e), nu=np.float32(0.3)) for e in grid]
-        stack = jax.tree.map(lambda *a: np.stack(a), *(world.dataclasses.replace(scene, law=law) for law in laws))
-        steps = world.substeps(world.dataclasses.replace(scene, law=laws[-1]), sizes, "dropped")
+        laws = [dataclasses.replace(scene.law, E=np.float32(10**e), nu=np.float32(0.3)) for e in grid]
+        stack = jax.tree.map(lambda *a: np.stack(a), *(dataclasses.replace(scene, law=law) for law in laws))
+        steps = world.substeps(dataclasses.replace(scene, law=laws[-1]), sizes, "dropped")
         maps, _, codes = world.make_clips(stack, world=sizes, action="dropped", law="neo_hookean", steps=steps)
         look = draw_look(jax.random.key(number), jnp.array(number % len(COLOURS)))
         video = jnp.stack([paint(m, jnp.asarray(scene.view), look) for m in maps])

@@ -25,9 +25,11 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     wanted = bool(config.getoption("--long"))
-    other = [item for item in items if bool(item.get_closest_marker("long")) != wanted]
-    config.hook.pytest_deselected(items=other)
-    items[:] = [item for item in items if item not in set(other)]
+    sides: dict[bool, list] = {True: [], False: []}
+    for item in items:
+        sides[bool(item.get_closest_marker("long")) == wanted].append(item)
+    config.hook.pytest_deselected(items=sides[False])
+    items[:] = sides[True]
 
 
 @pytest.fixture

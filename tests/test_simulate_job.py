@@ -37,6 +37,7 @@ def test_job_writes_everything_and_resumes(tmp_path):
         simulate.run(other, tmp_path)
 
 
+@pytest.mark.long
 def test_a_scene_file_is_simulated_and_exported(tmp_path):
     """Two objects of two laws, one of them a splat from a y-down file; and files for other programs."""
     scene = {

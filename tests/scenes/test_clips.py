@@ -1,11 +1,13 @@
 """Clips: bodies fall freely until they land, every kind of scene is stable, captions say what is true."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from jaxphys.language import captions
-from jaxphys.scenes import clips
+from jaxphys.scenes import clips, looks
 
 SMALL = clips.World(pixels=16, frames=4, particles=64, dx=1 / 8)
 
@@ -14,7 +16,7 @@ def test_a_dropped_ball_falls_freely_and_is_seen_where_it_is():
     rng = np.random.default_rng(0)
     scene = clips.draw_scene(rng, SMALL, "elastic", "dropped", "ball")
     high = scene.x + np.float32([0.0, 0.0, 0.15])
-    stack = jax.tree.map(lambda a: a[None], clips.dataclasses.replace(scene, x=high))
+    stack = jax.tree.map(lambda a: a[None], dataclasses.replace(scene, x=high))
     steps = clips.substeps(scene, SMALL, "dropped")
     maps, outcomes, codes = clips.make_clips(stack, world=SMALL, action="dropped", law="neo_hookean", steps=steps)
     assert maps.shape == (1, 4, 16, 16, 3) and maps.dtype == np.uint8 and codes.tolist() == [0]
@@ -48,3 +50,7 @@ def test_words_follow_the_parameters():
     assert clips.property_words("elastic", law) == {"weight": "light", "stiffness": "very_soft"}
     sand = clips.materials.create("sand", density=1900.0, E=3e5, nu=0.3, friction_angle=40.0)
     assert clips.property_words("sand", sand) == {"weight": "heavy", "friction": "rough"}
+
+
+def test_every_colour_word_has_a_colour():
+    assert list(looks.COLOURS) == list(captions.NAMED["colour"])

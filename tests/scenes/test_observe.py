@@ -28,6 +28,7 @@ def motion(gaussians, frames=2):
     return x, F
 
 
+@pytest.mark.long
 def test_pictures_are_those_of_the_renderer():
     gaussians, camera = scene()
     x, F = motion(gaussians)
