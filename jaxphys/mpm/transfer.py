@@ -245,8 +245,7 @@ def affine(geometry: Geometry, x, g) -> tuple[jax.Array, jax.Array]:
     """Velocity u [m/s], (3, N), and velocity gradient C = 4/dx (M - u f^T) [1/s], (3, 3, N), at the particles."""
     _, f = stencil(geometry.grid, x)
     (u, M, _), _ = gather(geometry, x, g)
-    rows = [[M[i, j] - u[i] * f[j] for j in range(3)] for i in range(3)]
-    return u, jnp.stack([jnp.stack(row) for row in rows]) * (4.0 / geometry.grid.dx)
+    return u, (M - u[:, None] * f[None, :]) * (4.0 / geometry.grid.dx)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -27,7 +27,7 @@ from jaxphys.scenes.outcomes import measure
 from jaxphys.shapes import Box, Capsule, Cylinder, Sphere
 from jaxphys.splats import Gaussians, Kernels, deform, render
 
-STEPS = (24, 60, 144)  # substeps per frame that are compiled; a scene takes the first that is stable
+STEPS = (32, 64, 144, 240)  # substeps per frame that are compiled; a scene takes the first that is stable
 CAPACITY = 8192
 SOLIDS = ("elastic", "metal", "foam", "plasticine")
 ACTIONS = {  # share of each action among the clips of a kind of material
