@@ -45,7 +45,7 @@ def imported_files(path: Path) -> Iterator[Path]:
 
 
 def source_hash(path: Path) -> str:
-    """Hash of a file and of everything it imports here, blind to comments, docstrings and layout."""
+    """Hash of a file, of everything it imports here, blind to comments, docstrings and layout, and of their assets."""
     files, todo = set(), [path]
     while todo:
         file = todo.pop()
@@ -65,6 +65,9 @@ def source_hash(path: Path) -> str:
             ):
                 body[0] = ast.Pass()
         digest.update(f"{file.relative_to(ROOT)}\n{ast.unparse(tree)}\n".encode())
+    for folder in sorted({file.parent / "assets" for file in files}):
+        for asset in sorted(a for a in folder.glob("*") if a.is_file()):
+            digest.update(f"{asset.relative_to(ROOT)}\n".encode() + asset.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """Offline proposals name the right model for 95 % of 60 prompts and their stiffness within a decade for 90 %.
 
-The prompts and their answers (experiments/data/prompts.json) were written and committed before the table of materials
+The prompts and their answers (experiments/assets/prompts.json) were written and committed before the table of materials
 and its words, which were written without reading them. At the first look the model was right for 59, the value for 57
 and doubt was said for 5 of 6; then snow got a measured stiffness instead of one from a simulation, and a named material
 that differs from what the object is said to be made of became a contradiction. An answer is a model with a measured
@@ -34,7 +34,7 @@ def matches(proposal: language.Proposal, answers: list[dict]) -> tuple[bool, boo
 
 
 def run() -> dict:
-    entries = json.loads((ROOT / "experiments/data/prompts.json").read_text(encoding="utf-8"))
+    entries = json.loads((ROOT / "experiments/assets/prompts.json").read_text(encoding="utf-8"))
     control = language.propose("rubber")
     total, right, near, baseline = len(entries), Counter(), Counter(), 0
     unknown, doubtful, missed = [], [], []

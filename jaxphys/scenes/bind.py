@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
@@ -114,5 +113,5 @@ def bind(gaussians: Gaussians, spacing: float, *, v=(0.0, 0.0, 0.0)) -> Binding:
     cell = np.ravel_multi_index(tuple(np.floor((points - origin) / spacing).astype(int).T), solid.shape)
     count = np.bincount(cell, minlength=solid.size)
     volume = spacing**3 / count[cell]
-    particles = mpm.Particles.create(jnp.asarray(points, jnp.float32), volume, v=jnp.asarray(v, jnp.float32))
+    particles = mpm.Particles.create(np.asarray(points, np.float32), volume, v=np.asarray(v, np.float32))
     return Binding(gaussians, particles, float(solid.sum() * spacing**3))

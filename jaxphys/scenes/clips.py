@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -271,8 +271,13 @@ def camera(view: jax.Array, world: World) -> Camera:
     return Camera.look_at(target + view[2] * jnp.stack(offset), target, width=n, height=n)
 
 
-def frame_maps(scene: ClipScene, world: World, law: str, x, F, time) -> jax.Array:
-    """Maps of one frame (H, W, 3) in 0..1: the body, its texture (times the body), the tool."""
+def frame_maps(
+    scene: ClipScene, world: World, law: str, x, F, time, gradient: Literal["reverse", "forward"] = "reverse"
+) -> jax.Array:
+    """Maps of one frame (H, W, 3) in 0..1: the body, its texture (times the body), the tool.
+
+    `gradient` is the mode that will differentiate it.
+    """
     spacing = jnp.cbrt(scene.volume)
     body = Gaussians(
         mean=scene.x,
@@ -292,7 +297,8 @@ def frame_maps(scene: ClipScene, world: World, law: str, x, F, time) -> jax.Arra
     )
     one = jnp.ones_like(scene.texture)
     features = jnp.stack([jnp.append(one, 0.0), jnp.append(scene.texture, 0.0), jnp.append(0.0 * one, 1.0)], -1)
-    return render(kernels, camera(scene.view, world), features=features, capacity=CAPACITY).features
+    view = camera(scene.view, world)
+    return render(kernels, view, features=features, capacity=CAPACITY, gradient=gradient).features
 
 
 @functools.partial(jax.jit, static_argnames=("world", "action", "law", "steps"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,6 +26,7 @@ def drawing_gradient(law: str, F: jnp.ndarray) -> jnp.ndarray:
     return jnp.broadcast_to(jnp.eye(3, dtype=F.dtype), F.shape) if law in FLOWING else F
 
 
+@jax.jit
 def frame_kernels(moving: Gaussians, still: Gaussians | None, x, F) -> Kernels:
     """The kernels of one frame: the object deformed, its surroundings as they are.
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import h5py
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxphys import mpm
+from jaxphys.checks import as_array
 from jaxphys.files import atomic_path
 from jaxphys.scenes.draw import drawing_gradient
 from jaxphys.scenes.setup import Frame, Part
@@ -39,8 +39,8 @@ def to_gaussians(kernels: Kernels) -> Gaussians:
     if sh.shape[1] > 1 and kernels.rotation is not None:
         sh = jax.jit(jax.vmap(rotate_sh))(sh, kernels.rotation.astype(sh.dtype))
     dtype = kernels.mean.dtype
-    quat = matrix_to_quat(jnp.asarray(vectors, dtype))
-    return Gaussians(kernels.mean, jnp.asarray(scale, dtype), quat, kernels.opacity, sh)
+    quat = matrix_to_quat(as_array(vectors, dtype))
+    return Gaussians(kernels.mean, as_array(scale, dtype), quat, kernels.opacity, sh)
 
 
 def frame_gaussians(

@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from jaxphys import mpm
+from jaxphys.checks import as_array
 from jaxphys.mesh import Mesh
 from jaxphys.shapes import Capsule, HalfSpace, Shape
 from jaxphys.splats import Gaussians
@@ -91,8 +91,13 @@ def solid_of_shape(shape: Shape, spacing: float) -> Solid:
     reach = shape.reach(center)
     origin, size = _grid(center - reach, center + reach, spacing)
     axes = np.meshgrid(*(o + (np.arange(n) + 0.5) * spacing for o, n in zip(origin, size)), indexing="ij")
-    inside = np.asarray(jax.jit(lambda s, p: s.distance(p))(shape, tuple(jnp.asarray(a) for a in axes))) <= 0
+    inside = np.asarray(_distance(shape, tuple(as_array(a) for a in axes))) <= 0
     return _not_empty(Solid(inside, origin, spacing), type(shape).__name__)
+
+
+@jax.jit
+def _distance(shape: Shape, points):
+    return shape.distance(points)
 
 
 def opacity_field(gaussians: Gaussians, origin: np.ndarray, spacing: float, shape: tuple[int, int, int]) -> np.ndarray:
@@ -218,9 +223,7 @@ def fill(solid: Solid, *, surface=None, per_axis: int = 2, v=(0.0, 0.0, 0.0), ma
     if not len(points):
         raise ValueError("fill: the solid is empty and there are no surface points; make the spacing smaller")
     volume = solid.share(points)
-    return mpm.Particles.create(
-        jnp.asarray(points, jnp.float32), volume, v=jnp.asarray(v, jnp.float32), material=material
-    )
+    return mpm.Particles.create(np.asarray(points, np.float32), volume, v=np.asarray(v, np.float32), material=material)
 
 
 def cell_volumes(x, dx: float) -> np.ndarray:

@@ -9,13 +9,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from jaxphys import language, mpm, shapes
 from jaxphys.camera import Camera
+from jaxphys.checks import as_array
 from jaxphys.mesh import read_mesh
 from jaxphys.mpm import forces
 from jaxphys.scenes.bind import select_box, select_component
@@ -276,7 +276,7 @@ def _particles(section: Section, objects: list[_Object]) -> tuple[mpm.Particles,
         if o.solid is None or o.lattice:
             x = np.asarray(o.gaussians.mean, np.float64)
             volume = o.solid.share(x) if o.solid is not None else _own_volumes(o)
-            inside = mpm.Particles.create(jnp.asarray(x, jnp.float32), volume, v=jnp.asarray(o.velocity), material=k)
+            inside = mpm.Particles.create(np.asarray(x, np.float32), volume, v=o.velocity, material=k)
         else:
             inside = fill(o.solid, surface=o.gaussians.mean, v=o.velocity, material=k)
         total = float(np.asarray(inside.volume, np.float64).sum())
@@ -290,7 +290,7 @@ def _particles(section: Section, objects: list[_Object]) -> tuple[mpm.Particles,
         raise section.error(
             f"makes {len(merged['x'])} particles, more than {MOST_PARTICLES}; enlarge dx_m or spacing_m"
         )
-    return mpm.Particles(**{name: jnp.asarray(a) for name, a in merged.items()}), tuple(parts)
+    return mpm.Particles(**{name: as_array(a) for name, a in merged.items()}), tuple(parts)
 
 
 def _own_volumes(o: _Object) -> np.ndarray:

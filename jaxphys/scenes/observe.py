@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,7 @@ from jax import lax
 
 from jaxphys.camera import Camera
 from jaxphys.pytree import pytree, static
-from jaxphys.splats import Gaussians, Kernels, deform, plan_capacity, render_video
-from jaxphys.splats.binning import bin_tiles, tile_counts
-from jaxphys.splats.composite import Layout, _forward
-from jaxphys.splats.project import colors, project
-from jaxphys.splats.rasterize import NEAR
+from jaxphys.splats import Gaussians, plan_capacity, render_video
 
 TILE = 8
 
@@ -75,53 +71,25 @@ class Video:
 
     def residuals(self, x: jax.Array, F: jax.Array | None, blur) -> jax.Array:
         """(predicted - seen) / sigma, blurred over `blur` pixels, (T, H, W, 3); differentiable in forward mode."""
-        n = len(self.gaussians)
-
-        def one(frame):
-            position, gradient, seen = frame
-            return picture(self._kernels(position, gradient), self.camera, self.background, self.capacity) - seen
-
-        moved = (x[:, :n], None if F is None or self.rigid else F[:, :n], self.image)
-        return smooth(lax.map(one, moved), blur) / self.sigma
+        return self._residuals(x, F, blur, "forward")
 
     def residuals_reverse(self, x: jax.Array, F: jax.Array | None, blur) -> jax.Array:
         """The same for reverse mode."""
+        return self._residuals(x, F, blur, "reverse")
+
+    def _residuals(self, x, F, blur, gradient: Literal["forward", "reverse"]) -> jax.Array:
         n = len(self.gaussians)
-        F = None if F is None or self.rigid else F[:, :n]
         drawn = render_video(
-            self.gaussians, x[:, :n], F, self.camera, background=self.background, capacity=self.capacity, tile=TILE
+            self.gaussians,
+            x[:, :n],
+            None if F is None or self.rigid else F[:, :n],
+            self.camera,
+            background=self.background,
+            capacity=self.capacity,
+            tile=TILE,
+            gradient=gradient,
         )
         return smooth(drawn.image - self.image, blur) / self.sigma
-
-    def _kernels(self, x: jax.Array, F: jax.Array | None) -> Kernels:
-        if F is not None:
-            return deform(self.gaussians, x, F)
-        still = self.gaussians.kernels()
-        return Kernels(x, still.cov, still.opacity, still.sh, still.rotation)
-
-
-def picture(kernels: Kernels, camera: Camera, background, capacity: int) -> jax.Array:
-    """The image (H, W, 3) of `splats.render` for forward-mode derivatives, which its own reverse mode excludes.
-
-    NaN where the picture is incomplete (more pairs than `capacity`) or a Gaussian is not finite.
-    """
-    across, down = tile_counts(camera.width, camera.height, TILE)
-    screen = project(lax.stop_gradient(kernels), camera, NEAR)
-    bins = bin_tiles(screen, camera.width, camera.height, TILE, capacity)
-    failed = jnp.any(screen.nonfinite) | (bins.needed > capacity)
-    projected = project(kernels, camera, NEAR)
-    table = jnp.concatenate([projected.geometry, colors(kernels, camera)], -1)
-    table = jnp.where(screen.visible[:, None], table, 0.0)
-    block = 4 if jax.default_backend() == "cpu" else 1024
-    layout = Layout(across, across * down, TILE, min(block, across * down))
-    value, coverage = _forward(table[bins.order], bins.rank, bins.start, layout)
-
-    def untile(a):
-        a = a.reshape(down, across, TILE, TILE, -1).transpose(0, 2, 1, 3, 4)
-        return a.reshape(down * TILE, across * TILE, -1)[: camera.height, : camera.width]
-
-    image = untile(jnp.moveaxis(value, 1, -1)) + (1.0 - untile(coverage)) * jnp.asarray(background)
-    return jnp.where(failed, jnp.nan, image)
 
 
 def smooth(image: jax.Array, blur) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxphys.camera import Camera
+from jaxphys.checks import as_array
 from jaxphys.scenes.draw import frame_kernels
 from jaxphys.scenes.setup import Region, Setup
 from jaxphys.shapes import Box, rotate
@@ -31,7 +32,7 @@ def preview(setup: Setup, pixels: int = 512) -> np.ndarray:
     camera = first_camera(setup.camera)
     factor = pixels / max(camera.width, camera.height)
     camera = camera.resized(max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
-    eye = jnp.broadcast_to(jnp.eye(3), (len(setup.gaussians), 3, 3))
+    eye = np.broadcast_to(np.eye(3, dtype=np.float32), (len(setup.gaussians), 3, 3))
     kernels = frame_kernels(setup.gaussians, setup.still, setup.gaussians.mean, eye)
     return draw_regions(np.asarray(render(kernels, camera, background=1.0).image), setup.regions, camera)
 
@@ -43,7 +44,7 @@ def first_camera(camera: Camera) -> Camera:
 
 def box_edges(box: Box) -> np.ndarray:
     """The twelve edges of a box as points (12, 33, 3) [m]."""
-    local = tuple(jnp.asarray(c) for c in (_CORNERS * np.asarray(box.half_size, np.float64)).T)
+    local = tuple(as_array(c) for c in (_CORNERS * np.asarray(box.half_size, np.float64)).T)
     turned = np.stack([np.asarray(c) for c in rotate(local, tuple(box.rotation))], 1)
     corners = turned + np.asarray(box.center, np.float64)
     return np.stack([corners[i] + _STEPS[:, None] * (corners[j] - corners[i]) for i, j in _EDGES])
@@ -61,7 +62,7 @@ def draw_regions(image, regions: tuple[Region, ...], camera: Camera) -> np.ndarr
         color = COLORS[region.kind]
         seen = []
         for edge in box_edges(region.shape):
-            pixel, depth = (np.asarray(a) for a in camera.project(jnp.asarray(edge, jnp.float32)))
+            pixel, depth = (np.asarray(a) for a in camera.project(np.asarray(edge, np.float32)))
             for a, b, front in zip(pixel[:-1], pixel[1:], np.minimum(depth[:-1], depth[1:]) > near):
                 if front and np.abs([*a, *b]).max() < 1e5:
                     pen.line([tuple(map(float, a)), tuple(map(float, b))], fill=color, width=1)

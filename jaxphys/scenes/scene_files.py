@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 
 from jaxphys import mpm, shapes
+from jaxphys.checks import as_array
 from jaxphys.scenes import dialects
 from jaxphys.scenes.conditions import read_conditions
 from jaxphys.scenes.drive import Drive
@@ -109,7 +109,7 @@ def _read_family(section: Section, model: Any, dialect: str, reason: str, varian
     section.finish(*dialects.UNUSED)
     box = mpm.Grid((0.0,) * 3, (limit,) * 3, dx)
     config = mpm.Config(box, fps=times.fps, frames=times.frames, rpic_damping=damping)
-    particles = section.make(mpm.Particles.create, jnp.asarray(x, jnp.float32), volume)
+    particles = section.make(mpm.Particles.create, np.asarray(x, np.float32), volume)
     scene = mpm.Scene(gravity, tuple(conditions.boundaries), tuple(conditions.forces))
     for force in scene.forces:
         section.make(force.check, x)
@@ -193,7 +193,7 @@ def _frozen(folder: Path | None, frame: Frame, x: np.ndarray, n_grid: int, notes
     distance: Any = cKDTree(moving).query(x)[0]
     far = distance > 2.0 / n_grid
     notes.append(f"{int(far.sum())} particles far from moving_part_points.ply are held")
-    return [Drive(members=jnp.asarray(far, jnp.float32))] if far.any() else []
+    return [Drive(members=as_array(far, np.float32))] if far.any() else []
 
 
 def _normalise(x: np.ndarray, R: np.ndarray, limit: float, wanted: float, dialect: str, section: Section) -> Frame:

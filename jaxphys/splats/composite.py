@@ -58,7 +58,7 @@ def composite(table: jax.Array, rank: jax.Array, start: jax.Array, layout: Layou
         Blended values (tiles, F, tile^2) and coverage (tiles, tile^2). On a GPU the gradient's last digits may differ
         from run to run, because its sums are taken in any order.
     """
-    return _forward(table, rank, start, layout)
+    return blend(table, rank, start, layout)
 
 
 def _schedule(start: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -110,7 +110,8 @@ def _more(k, transmittance, count, layout):
     return jnp.any((transmittance > T_MIN) & (k * layout.chunk < count)[:, None])
 
 
-def _forward(table, rank, start, layout):
+def blend(table, rank, start, layout):
+    """`composite` without its derivative rule: its loop stops early, so only forward mode goes through it."""
     order, counts, firsts = _schedule(start, layout)
     features, pixels, dtype = table.shape[1] - 6, layout.tile**2, table.dtype
 
@@ -138,7 +139,7 @@ def _forward(table, rank, start, layout):
 
 
 def _forward_rule(table, rank, start, layout):
-    result = checkpoint_name(_forward(table, rank, start, layout), COMPOSITED)
+    result = checkpoint_name(blend(table, rank, start, layout), COMPOSITED)
     return result, (table, rank, start, *result)
 
 

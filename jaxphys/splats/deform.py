@@ -38,6 +38,11 @@ def deform(gaussians: Gaussians, x: jax.Array, F: jax.Array) -> Kernels:
     x, F = jnp.asarray(x), jnp.asarray(F)
     if x.shape != (n, 3) or F.shape != (n, 3, 3):
         raise ValueError(f"x must be ({n}, 3) and F ({n}, 3, 3) to match the Gaussians, got {x.shape} and {F.shape}")
+    return _deform(gaussians, x, F)
+
+
+@jax.jit
+def _deform(gaussians: Gaussians, x: jax.Array, F: jax.Array) -> Kernels:
     f = Tensor3.from_array(jnp.moveaxis(F, 0, -1))
     sigma0 = Tensor3.from_array(jnp.moveaxis(gaussians.covariance(), 0, -1))
     cov = f @ sigma0 @ f.T

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.checks import as_array
 from jaxphys.pytree import pytree
 from jaxphys.splats.harmonics import DEGREE_OF_COUNT, rgb_to_sh, rotate_sh
 
@@ -56,7 +57,9 @@ class Gaussians:
         >>> Gaussians.create([[0.0, 0.0, 1.0]], scale=0.1, color=(1.0, 0.0, 0.0)).degree
         0
         """
-        mean = jnp.asarray(mean, dtype=jnp.result_type(float, jnp.asarray(mean).dtype))
+        # Checks and defaults in numpy: every operation of jax on a new N compiles a program of its own.
+        mean = mean if isinstance(mean, jax.Array) else np.asarray(mean)
+        mean = as_array(mean, jnp.result_type(float, jax.dtypes.canonicalize_dtype(mean.dtype)))
         if mean.ndim != 2 or mean.shape[1] != 3:
             raise ValueError(f"mean must have shape (N, 3), got {mean.shape}")
         if (color is None) == (sh is None):
@@ -64,15 +67,13 @@ class Gaussians:
         n, dtype = len(mean), mean.dtype
 
         def fill(name, value, shape):
-            value = jnp.asarray(value, dtype)
+            value = np.asarray(value, dtype)
             try:
-                return jnp.broadcast_to(value, shape)
+                return np.broadcast_to(value, shape)
             except ValueError:
                 raise ValueError(f"{name} of shape {value.shape} does not broadcast to {shape}") from None
 
-        if sh is None:
-            sh = rgb_to_sh(fill("color", color, (n, 3)))
-        sh = jnp.asarray(sh, dtype)
+        sh = rgb_to_sh(fill("color", color, (n, 3))) if sh is None else np.asarray(sh, dtype)
         gaussians = cls(
             mean,
             fill("scale", scale, (n, 3)),
@@ -82,15 +83,15 @@ class Gaussians:
         )
         check_shapes(gaussians)
         for field in dataclasses.fields(gaussians):
-            if not bool(jnp.isfinite(getattr(gaussians, field.name)).all()):
+            if not np.isfinite(np.asarray(getattr(gaussians, field.name))).all():
                 raise ValueError(f"{field.name} holds NaN or infinite values; remove or repair those Gaussians")
-        if bool((gaussians.scale < 0).any()):
+        if (gaussians.scale < 0).any():
             raise ValueError("scale must be >= 0 (a standard deviation in metres, not its logarithm)")
-        if bool(((gaussians.opacity < 0) | (gaussians.opacity > 1)).any()):
+        if ((gaussians.opacity < 0) | (gaussians.opacity > 1)).any():
             raise ValueError("opacity must lie in 0..1 (not a logit: apply a sigmoid first)")
-        if bool((jnp.abs(gaussians.quat).max(-1) == 0).any()):
+        if (gaussians.quat == 0).all(-1).any():
             raise ValueError("quat holds a zero quaternion, which has no orientation; use (1, 0, 0, 0)")
-        return gaussians
+        return jax.tree.map(as_array, gaussians)
 
     @property
     def degree(self) -> int:
@@ -100,6 +101,7 @@ class Gaussians:
     def __len__(self) -> int:
         return self.mean.shape[0]
 
+    @jax.jit
     def covariance(self) -> jax.Array:
         """Sigma = R diag(scale^2) R^T [m^2], (N, 3, 3).
 
@@ -115,7 +117,9 @@ class Gaussians:
 
     def select(self, index) -> Gaussians:
         """The Gaussians at `index`: an integer array, a slice, or (outside a trace) a boolean mask (N,)."""
-        return jax.tree.map(lambda a: a[index], self)
+        if not isinstance(index, jax.core.Tracer):
+            index = np.arange(len(self))[np.asarray(index) if isinstance(index, jax.Array) else index]
+        return _take(self, index)
 
     def transform(self, rotation=None, translation=None, scale: float = 1.0) -> Gaussians:
         """The scene moved by x -> scale R x + translation, view-dependent colours included.
@@ -134,8 +138,8 @@ class Gaussians:
         Array([[0., 0., 1.]], dtype=float32)
         """
         dtype = self.mean.dtype
-        R = jnp.asarray(np.eye(3) if rotation is None else rotation, dtype)
-        t = jnp.asarray(np.zeros(3) if translation is None else translation, dtype)
+        R = as_array(np.eye(3) if rotation is None else rotation, dtype)
+        t = as_array(np.zeros(3) if translation is None else translation, dtype)
         if R.shape != (3, 3) or t.shape != (3,):
             raise ValueError(f"rotation must be (3, 3) and translation (3,), got {R.shape} and {t.shape}")
         if not isinstance(R, jax.core.Tracer):
@@ -144,14 +148,24 @@ class Gaussians:
                 raise ValueError("rotation must be orthogonal with determinant +1; pass a uniform scale as `scale`")
         if not isinstance(scale, jax.core.Tracer) and not (np.isfinite(scale) and scale > 0):
             raise ValueError(f"scale must be a positive number, got {scale}")
-        moved = jnp.einsum("ij,nj->ni", R, self.mean, precision=jax.lax.Precision.HIGHEST)
-        return Gaussians(
-            scale * moved + t,
-            self.scale * scale,
-            quat_multiply(matrix_to_quat(R), self.quat),
-            self.opacity,
-            rotate_sh(self.sh, R),
-        )
+        return _transform(self, R, t, scale)
+
+
+@jax.jit
+def _take(gaussians: Gaussians, index) -> Gaussians:
+    return jax.tree.map(lambda a: a[index], gaussians)
+
+
+@jax.jit
+def _transform(gaussians: Gaussians, R, t, scale) -> Gaussians:
+    moved = jnp.einsum("ij,nj->ni", R, gaussians.mean, precision=jax.lax.Precision.HIGHEST)
+    return Gaussians(
+        scale * moved + t,
+        gaussians.scale * scale,
+        quat_multiply(matrix_to_quat(R), gaussians.quat),
+        gaussians.opacity,
+        rotate_sh(gaussians.sh, R),
+    )
 
 
 def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
@@ -164,6 +178,11 @@ def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
     parts = list(parts)
     if not parts:
         raise ValueError("concatenate needs at least one Gaussians")
+    return _concatenate(parts)
+
+
+@jax.jit
+def _concatenate(parts: list[Gaussians]) -> Gaussians:
     count = max(p.sh.shape[1] for p in parts)
     padded = [dataclasses.replace(p, sh=jnp.pad(p.sh, ((0, 0), (0, count - p.sh.shape[1]), (0, 0)))) for p in parts]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *padded)
@@ -190,6 +209,7 @@ def check_shapes(scene: Gaussians | Kernels) -> None:
             raise ValueError(f"{name} must be float32 or float64, got {getattr(scene, name).dtype}; cast it first")
 
 
+@jax.jit
 def quat_to_matrix(quat: jax.Array) -> jax.Array:
     """Rotation matrices (..., 3, 3) of quaternions w, x, y, z (..., 4) of any non-zero length.
 
@@ -207,6 +227,7 @@ def quat_to_matrix(quat: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
 
 
+@jax.jit
 def matrix_to_quat(R: jax.Array) -> jax.Array:
     """Unit quaternion w, x, y, z (..., 4) of rotation matrices (..., 3, 3).
 
@@ -229,6 +250,7 @@ def matrix_to_quat(R: jax.Array) -> jax.Array:
     return row / jnp.linalg.norm(row, axis=-1, keepdims=True)
 
 
+@jax.jit
 def quat_multiply(p: jax.Array, q: jax.Array) -> jax.Array:
     """Hamilton product p q of quaternions w, x, y, z: first q's rotation, then p's."""
     pw, px, py, pz = (p[..., i] for i in range(4))

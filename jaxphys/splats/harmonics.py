@@ -84,7 +84,7 @@ def rgb_to_sh(rgb: jax.Array) -> jax.Array:
     >>> rgb_to_sh(jnp.full((2, 3), 0.5)).shape
     (2, 1, 3)
     """
-    return ((jnp.asarray(rgb) - 0.5) / _C0)[..., None, :]
+    return ((rgb - 0.5) / _C0)[..., None, :]
 
 
 def sh_to_rgb(sh: jax.Array) -> jax.Array:
@@ -100,6 +100,7 @@ def _sphere_points(count: int) -> np.ndarray:
     return np.stack([r * np.cos(phi), r * np.sin(phi), z], -1)
 
 
+@jax.jit
 def rotate_sh(sh: jax.Array, rotation: jax.Array) -> jax.Array:
     """Coefficients of the rotated function f'(d) = f(R^T d).
 

@@ -19,7 +19,7 @@ from jax import lax
 from jaxphys.camera import Camera
 from jaxphys.pytree import pytree, static
 from jaxphys.splats.binning import bin_tiles, count_pairs, tile_counts
-from jaxphys.splats.composite import COMPOSITED, Layout, composite
+from jaxphys.splats.composite import COMPOSITED, Layout, blend, composite
 from jaxphys.splats.deform import deform
 from jaxphys.splats.gaussians import Gaussians, Kernels, check_shapes
 from jaxphys.splats.project import colors, project
@@ -86,8 +86,9 @@ def render(
     tile: int = 8,
     near: float = NEAR,
     on_overflow: Literal["raise", "report"] = "raise",
+    gradient: Literal["reverse", "forward"] = "reverse",
 ) -> Rendering:
-    """Renders one picture; differentiable (reverse mode) in the scene, the features, the background and the camera.
+    """Renders one picture; differentiable in the scene, the features, the background and the camera.
 
     Image = sum_i w_i c_i + (1 - sum_i w_i) background with the weights of 3D Gaussian Splatting (Kerbl et al. 2023,
     eq. 3; constants in `jaxphys.splats.composite`). Pixels whose transmittance fell below 1e-4 stop early, so their
@@ -107,6 +108,7 @@ def render(
         tile: edge of a tile [pixel]; 8 is fastest on CPU.
         near: Gaussians closer than this to the camera plane are not drawn [m].
         on_overflow: "report" leaves the truncated picture and only reports `info.dropped`.
+        gradient: the mode that will differentiate it; "forward" is for `jax.jvp` and `jax.jacfwd` over a few numbers.
 
     Returns:
         Rendering.
@@ -121,7 +123,7 @@ def render(
     >>> [round(float(c), 2) for c in out.image[8, 8]], round(float(out.depth[8, 8]), 2)
     ([1.0, 0.0, 0.0], 2.0)
     """
-    _check_options(camera, capacity, tile, near, on_overflow)
+    _check_options(camera, capacity, tile, near, on_overflow, gradient)
     check_shapes(scene)
     if camera.fx.ndim:
         raise ValueError("render takes one camera; use render_video for a camera with a leading axis")
@@ -135,7 +137,7 @@ def render(
         )
     if capacity is None:
         capacity = _plan_exact(_count(scene, camera, tile, near))
-    result = _render(scene, camera, background, features, on_overflow == "raise", capacity, tile, near)
+    result = _render(scene, camera, background, features, on_overflow == "raise", capacity, tile, near, gradient)
     if not isinstance(result.info.n_needed, jax.core.Tracer):
         if on_overflow == "raise" or int(result.info.n_nonfinite):
             result.check()
@@ -154,6 +156,7 @@ def render_video(
     tile: int = 8,
     near: float = NEAR,
     on_overflow: Literal["raise", "report"] = "raise",
+    gradient: Literal["reverse", "forward"] = "reverse",
 ) -> Rendering:
     """Renders a motion, one frame after the other; see `deform` and `render`.
 
@@ -165,7 +168,7 @@ def render_video(
         x: (T, N, 3) centres of each frame [m].
         F: (T, N, 3, 3) deformation gradients since the undeformed state; None keeps shapes and orientations.
         camera: one for all frames, or with leaves (T, ...).
-        background, features, capacity, tile, near, on_overflow: as for `render`, the same for all frames.
+        background, features, capacity, tile, near, on_overflow, gradient: as for `render`, the same for all frames.
 
     Returns:
         Rendering with arrays (T, ...).
@@ -178,7 +181,7 @@ def render_video(
     >>> render_video(ball, jnp.zeros((3, 1, 3)), None, camera, capacity=4096).image.shape
     (3, 17, 17, 3)
     """
-    _check_options(camera, capacity, tile, near, on_overflow)
+    _check_options(camera, capacity, tile, near, on_overflow, gradient)
     check_shapes(gaussians)
     n = len(gaussians)
     x = jnp.asarray(x)
@@ -207,7 +210,9 @@ def render_video(
     @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(COMPOSITED))
     def one(frame):
         kernels, view = scene_of(frame)
-        return _render(kernels, view, jnp.asarray(background), features, on_overflow == "raise", capacity, tile, near)
+        return _render(
+            kernels, view, jnp.asarray(background), features, on_overflow == "raise", capacity, tile, near, gradient
+        )
 
     result = lax.map(one, per_frame)
     if not isinstance(result.info.n_needed, jax.core.Tracer):
@@ -244,7 +249,7 @@ def plan_capacity(
     check_shapes(scene)
     needed = 1
     for camera in [cameras] if isinstance(cameras, Camera) else list(cameras):
-        _check_options(camera, None, tile, near, "raise")
+        _check_options(camera, None, tile, near)
         if camera.fx.ndim:
             counts = lax.map(lambda view: _count(scene, view, tile, near), camera)
         else:
@@ -270,7 +275,7 @@ def _plan_exact(needed: jax.Array, rounded: bool = True) -> int:
     return _round_capacity(int(needed)) if rounded else int(needed)
 
 
-def _check_options(camera, capacity, tile, near, on_overflow) -> None:
+def _check_options(camera, capacity, tile, near, on_overflow="raise", gradient="reverse") -> None:
     if not isinstance(camera, Camera):
         raise ValueError(f"expected a Camera, got {type(camera).__name__}")
     if capacity is not None and (
@@ -283,6 +288,8 @@ def _check_options(camera, capacity, tile, near, on_overflow) -> None:
         raise ValueError(f"near must be a positive distance in metres, got {near}")
     if on_overflow not in ("raise", "report"):
         raise ValueError(f"on_overflow must be 'raise' or 'report', got {on_overflow!r}")
+    if gradient not in ("reverse", "forward"):
+        raise ValueError(f"gradient must be 'reverse' or 'forward', got {gradient!r}")
 
 
 def _promote(scene, camera, *others):
@@ -310,8 +317,8 @@ _poison_gradient.defvjp(
 )
 
 
-@functools.partial(jax.jit, static_argnames=("capacity", "tile", "near"))
-def _render(scene, camera, background, features, strict, capacity, tile, near):
+@functools.partial(jax.jit, static_argnames=("capacity", "tile", "near", "gradient"))
+def _render(scene, camera, background, features, strict, capacity, tile, near, gradient):
     inputs = _promote(scene, camera, background, features)
     width, height = camera.width, camera.height
     across, down = tile_counts(width, height, tile)
@@ -330,7 +337,8 @@ def _render(scene, camera, background, features, strict, capacity, tile, near):
     )
     failed = (info.n_nonfinite > 0) | (strict & (info.dropped > 0))
 
-    kernels, camera, background, features = _poison_gradient(inputs, failed)
+    reverse = gradient == "reverse"
+    kernels, camera, background, features = _poison_gradient(inputs, failed) if reverse else inputs
     projected = project(kernels, camera, near)
     blended = [projected.geometry, colors(kernels, camera), projected.depth[:, None]]
     table = jnp.concatenate(blended if features is None else [*blended, features], -1)
@@ -338,12 +346,13 @@ def _render(scene, camera, background, features, strict, capacity, tile, near):
     table = jnp.where(screen.visible[:, None], table, 0.0)
     block = 4 if jax.default_backend() == "cpu" else 1024
     layout = Layout(across, across * down, tile, min(block, across * down))
-    composited: Any = composite(table[bins.order], bins.rank, bins.start, layout)
+    composited: Any = (composite if reverse else blend)(table[bins.order], bins.rank, bins.start, layout)
     value, coverage = composited
+    sound = jnp.where(failed, jnp.nan, 1.0)  # a factor, so that a tangent is NaN too
 
     def untile(a):
         a = a.reshape(down, across, tile, tile, -1).transpose(0, 2, 1, 3, 4)
-        return jnp.where(failed, jnp.nan, a.reshape(down * tile, across * tile, -1)[:height, :width])
+        return a.reshape(down * tile, across * tile, -1)[:height, :width] * sound
 
     value, alpha = untile(jnp.moveaxis(value, 1, -1)), untile(coverage)[..., 0]
     return Rendering(

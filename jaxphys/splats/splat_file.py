@@ -10,9 +10,9 @@ import dataclasses
 import os
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.checks import as_array
 from jaxphys.files import atomic_path
 from jaxphys.splats.gaussians import Gaussians, check_shapes
 
@@ -104,7 +104,7 @@ def checked_gaussians(path, values: dict[str, np.ndarray]) -> Gaussians:
     ):
         if bad.any():
             raise ValueError(f"{path}: {name} of {bad.sum()} Gaussians (first: vertex {int(np.argmax(bad))}) is {why}")
-    return Gaussians(**{name: jnp.asarray(value) for name, value in values.items()})
+    return Gaussians(**{name: as_array(value) for name, value in values.items()})
 
 
 def checked_arrays(path, gaussians: Gaussians) -> dict[str, np.ndarray]:
