@@ -1,11 +1,13 @@
-"""Writes the tables and figures of BUILD.md and README.md from experiments/results/*.json.
+"""Writes the tables and figures of BUILD.md, README.md and docs/ from experiments/results/*.json.
 
     python -m experiments.tables            rewrites them
     python -m experiments.tables --check    fails when a figure in them differs from its JSON
 
 `<!-- table:mpm_* -->` to `<!-- /table -->` holds the results whose names match: one row per checked figure of a
 validated case, or, for a pattern that begins with bench_, one per comparison of a benchmark. In a sentence, one number
-stands between `<!-- figure:dam_break.front_rms_percent -->` and `<!-- /figure -->`.
+stands between `<!-- figure:dam_break.front_rms_percent -->` and `<!-- /figure -->`. A result with keys
+made of what was measured on and of what was measured is shown as a matrix:
+`<!-- matrix:pac_nerf:relative_error,seconds -->` has one row for each `X` with `X_relative_error` and `X_seconds`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments/results"
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
+MATRIX = re.compile(r"(<!-- matrix:(\w+):([\w,]+) -->\n).*?(<!-- /matrix -->)", re.S)
 FIGURE = re.compile(r"(<!-- figure:(\w+)\.(\w+) -->).*?(<!-- /figure -->)", re.S)
 CASE_HEAD = ("case", "figure", "value", "bar", "met", "commit", "device")
 BENCH_HEAD = ("benchmark", "ours", "peer", "ratio", "bar", "met", "commit", "device")
@@ -53,9 +56,26 @@ def table(pattern: str) -> str:
             continue  # so that `*` means the validated cases
         head, more = rows_of(path.stem, json.loads(path.read_text()))
         rows += more
+    return markdown(head, rows)
+
+
+def matrix(name: str, columns: list[str]) -> str:
+    """A Markdown table of one result, one row for each beginning of a key that all columns complete."""
+    path = RESULTS / f"{name}.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    begins = [key.removesuffix(f"_{columns[0]}") for key in result if key.endswith(f"_{columns[0]}")]
+    rows = [
+        (begin, *(result[f"{begin}_{column}"] for column in columns))
+        for begin in begins
+        if all(f"{begin}_{column}" in result for column in columns)
+    ]
+    return markdown(("", *columns), rows)
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple]) -> str:
     if not rows:
         return "Not measured yet.\n"
-    cells = [head, ("---",) * len(head), *(tuple(map(show, row)) for row in rows)]
+    cells = [[name.replace("_", " ") for name in head], ("---",) * len(head), *(map(show, row) for row in rows)]
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
@@ -68,12 +88,13 @@ def figure(name: str, key: str) -> str:
 
 def render(text: str) -> str:
     text = TABLE.sub(lambda m: m[1] + table(m[2]) + m[3], text)
+    text = MATRIX.sub(lambda m: m[1] + matrix(m[2], m[3].split(",")) + m[4], text)
     return FIGURE.sub(lambda m: m[1] + figure(m[2], m[3]) + m[4], text)
 
 
 def main(argv: list[str]) -> int:
     differing = []
-    for path in (ROOT / "BUILD.md", ROOT / "README.md"):
+    for path in (ROOT / "BUILD.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         old = path.read_text() if path.exists() else ""
         new = render(old)
         if new != old:
