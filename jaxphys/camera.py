@@ -6,11 +6,13 @@ Camera axes follow OpenCV: x right, y down, z forward. Pixel (column i, row j) h
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.checks import as_array, is_concrete
 from jaxphys.pytree import pytree, static
 
 
@@ -60,21 +62,15 @@ class Camera:
         for name, v in (("eye", eye), ("target", target), ("up", up)):
             if v.shape != (3,):
                 raise ValueError(f"{name} must have shape (3,), got {v.shape}")
-        forward = target - eye
-        right = jnp.cross(forward, up)
-        if not isinstance(right, jax.core.Tracer):
-            scale = float(jnp.linalg.norm(forward) * jnp.linalg.norm(up))
-            if not float(jnp.linalg.norm(right)) > 1e-6 * scale:
+        if is_concrete((eye, target, up)):
+            forward = np.subtract(target, eye, dtype=np.float64)
+            least = 1e-6 * np.linalg.norm(forward) * np.linalg.norm(up)
+            if not np.linalg.norm(np.cross(forward, up)) > least:
                 raise ValueError(
                     f"eye {eye}, target {target} and up {up} do not define a view: eye and target must differ and "
                     "up must not be parallel to the line between them"
                 )
-        forward = forward / jnp.linalg.norm(forward)
-        right = right / jnp.linalg.norm(right)
-        R = jnp.stack([right, jnp.cross(forward, right), forward])
-        focal = 0.5 * height / jnp.tan(jnp.deg2rad(jnp.asarray(fov_degrees, R.dtype)) / 2)
-        centre = [jnp.asarray(0.5 * n, R.dtype) for n in (width, height)]
-        return cls(focal, focal, *centre, R, -_matvec(R, eye), width, height)
+        return _look_at(eye, target, up, fov_degrees, width, height)
 
     @classmethod
     def orbit(cls, target, radius, azimuth_degrees, elevation_degrees=20.0, **options) -> Camera:
@@ -108,9 +104,7 @@ class Camera:
         target = jnp.asarray(target, dtype=float)
 
         def one(r, a, e):
-            a, e = jnp.deg2rad(a), jnp.deg2rad(e)
-            offset = jnp.stack([jnp.cos(e) * jnp.cos(a), jnp.cos(e) * jnp.sin(a), jnp.sin(e)])
-            return cls.look_at(target + r * offset, target, **options)
+            return cls.look_at(_on_sphere(target, r, a, e), target, **options)
 
         return (jax.vmap(one) if radius.ndim else one)(radius, azimuth, elevation)
 
@@ -136,19 +130,17 @@ class Camera:
     @property
     def position(self) -> jax.Array:
         """Camera centre in the world [m], -R^T t."""
-        return -jnp.einsum("...ji,...j->...i", self.R, self.t, precision=jax.lax.Precision.HIGHEST)
+        return _centre(self.R, self.t)
 
     def project(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Pixel coordinates (..., 2) and depth z (...) [m] of world points (..., 3).
 
         A point with depth <= 0 is behind the camera and its pixel means nothing: mask by the depth.
         """
-        points = jnp.asarray(points)
+        points = as_array(points)
         if points.shape[-1:] != (3,):
             raise ValueError(f"points must have shape (..., 3), got {points.shape}")
-        x, y, z = jnp.moveaxis(_matvec(self.R, points) + self.t, -1, 0)
-        safe = jnp.where(jnp.abs(z) > 1e-12, z, 1e-12)
-        return jnp.stack([self.fx * x / safe + self.cx, self.fy * y / safe + self.cy], -1), z
+        return _project(self, points)
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view at another resolution (half the size costs a quarter and gives nearly the same gradients)."""
@@ -159,6 +151,37 @@ class Camera:
         )
 
 
+@functools.partial(jax.jit, static_argnames=("width", "height"))
+def _look_at(eye, target, up, fov_degrees, width: int, height: int) -> Camera:
+    forward = target - eye
+    right = jnp.cross(forward, up)
+    forward = forward / jnp.linalg.norm(forward)
+    right = right / jnp.linalg.norm(right)
+    R = jnp.stack([right, jnp.cross(forward, right), forward])
+    focal = 0.5 * height / jnp.tan(jnp.deg2rad(jnp.asarray(fov_degrees, R.dtype)) / 2)
+    centre = [jnp.asarray(0.5 * n, R.dtype) for n in (width, height)]
+    return Camera(focal, focal, *centre, R, -_matvec(R, eye), width, height)
+
+
+@jax.jit
+def _on_sphere(center, radius, azimuth_degrees, elevation_degrees):
+    a, e = jnp.deg2rad(azimuth_degrees), jnp.deg2rad(elevation_degrees)
+    return center + radius * jnp.stack([jnp.cos(e) * jnp.cos(a), jnp.cos(e) * jnp.sin(a), jnp.sin(e)])
+
+
+@jax.jit
+def _project(camera: Camera, points):
+    x, y, z = jnp.moveaxis(_matvec(camera.R, points) + camera.t, -1, 0)
+    safe = jnp.where(jnp.abs(z) > 1e-12, z, 1e-12)
+    return jnp.stack([camera.fx * x / safe + camera.cx, camera.fy * y / safe + camera.cy], -1), z
+
+
+@jax.jit
+def _centre(R, t):
+    return -jnp.einsum("...ji,...j->...i", R, t, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.jit
 def _matvec(R: jax.Array, v: jax.Array) -> jax.Array:
     """R v for v (..., 3), without the reduced precision that accelerators use for small products."""
     return jnp.einsum("ij,...j->...i", R, v, precision=jax.lax.Precision.HIGHEST)

@@ -13,9 +13,20 @@ def is_concrete(*trees: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def as_array(value: Any, dtype=None) -> jax.Array:
+    """`value` on the default device; a numpy array of a new shape compiles nothing, as in `jax.numpy.asarray` it would.
+
+    >>> as_array([1.0, 2.0], "float32")
+    Array([1., 2.], dtype=float32)
+    """
+    if isinstance(value, jax.Array):
+        return jax.numpy.asarray(value, dtype)
+    return jax.device_put(np.asarray(value, dtype))
+
+
 def cast(tree: Any, dtype) -> Any:
     """Every leaf as an array of `dtype`, so that a scene in float64 does not widen a simulation in float32."""
-    return jax.tree.map(lambda a: jax.numpy.asarray(a, dtype), tree)
+    return jax.tree.map(lambda a: as_array(a, dtype), tree)
 
 
 def check_number(owner: str, name: str, value: Any, above: float | None = None, least: float | None = None) -> None:

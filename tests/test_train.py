@@ -47,12 +47,13 @@ def test_step_is_the_formula(float64):
     theta, average = state.params, state.params
     moments = TX.init(theta)
     got = state
+    mean = lambda p, x, y, keys: sum(loss(p, (x[i], y[i]), keys[i], frozen)[0] for i in range(8)) / 8
+    mean_and_gradient = jax.jit(jax.value_and_grad(mean))
     for n in range(2):
         x, y = (a.astype(np.float64) for a in batch(n))
         keys = [jax.random.fold_in(jax.random.fold_in(new().key, n), i) for i in range(8)]
-        mean = lambda p: sum(loss(p, (x[i], y[i]), keys[i], frozen)[0] for i in range(8)) / 8  # noqa: B023
-        value, gradient = jax.value_and_grad(mean)(theta)
-        change, moments = TX.update(gradient, moments, theta)
+        value, gradient = mean_and_gradient(theta, x, y, keys)
+        change, moments = jax.jit(TX.update)(gradient, moments, theta)
         theta = optax.apply_updates(theta, change)
         decay = min(0.5, (1 + n) / (10 + n))
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, theta)  # noqa: B023

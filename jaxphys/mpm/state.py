@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxphys.checks import is_concrete
+from jaxphys.checks import as_array, is_concrete
 from jaxphys.pytree import pytree
 
 PAD = 3  # cells outside the domain on every side: room for the kernel and for the nodes that a wall holds
@@ -58,16 +58,21 @@ class Particles:
         >>> Particles.create(jnp.zeros((5, 3)), 1e-6, v=jnp.array([0.0, 0.0, -1.0])).v.shape
         (5, 3)
         """
-        x = jnp.asarray(x)
+        x = as_array(x)
         if x.ndim != 2 or x.shape[1] != 3 or x.shape[0] == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(
                 f"particles: x must be a floating array of shape (N, 3) with N > 0, got {x.dtype}{list(x.shape)}"
             )
         n = x.shape[0]
 
-        def fill(name, value, shape):
-            value = jnp.asarray(value, x.dtype)
-            try:
+        def fill(name, value, shape, dtype=x.dtype):
+            value = value if isinstance(value, (list, tuple)) else as_array(value, dtype)
+            value = jnp.asarray(value, dtype)
+            if value.shape == shape:
+                return value
+            try:  # in numpy, where a new N compiles nothing
+                if is_concrete((x, value)):
+                    return as_array(np.broadcast_to(np.asarray(value), shape))
                 return jnp.broadcast_to(value, shape)
             except ValueError:
                 raise ValueError(
@@ -75,15 +80,15 @@ class Particles:
                     f"there are N={n} particles"
                 ) from None
 
-        eye = jnp.eye(3, dtype=x.dtype)
-        index = jnp.asarray(material)
+        eye = np.eye(3, dtype=x.dtype)
+        index = as_array(material)
         if not jnp.issubdtype(index.dtype, jnp.integer):
             raise ValueError(f"particles: material must be an integer index per particle, got dtype {index.dtype}")
         new = cls(
             x=x,
             v=fill("v", v, (n, 3)),
             volume=fill("volume", volume, (n,)),
-            material=jnp.broadcast_to(index.astype(jnp.int32), (n,)),
+            material=fill("material", index, (n,), jnp.int32),
             F=fill("F", eye if F is None else F, (n, 3, 3)),
             C=fill("C", 0.0 if C is None else C, (n, 3, 3)),
         )

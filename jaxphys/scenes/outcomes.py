@@ -32,6 +32,7 @@ class Outcomes:
     )
 
 
+@jax.jit
 def measure(x: jax.Array, fps: float, ground: float = 0.0, *, gap: float = 0.02) -> Outcomes:
     """Outcomes of a motion over a flat ground.
 
