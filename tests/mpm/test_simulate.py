@@ -59,16 +59,18 @@ def test_grid_mass_is_the_particles_mass():
     assert body.count == 512
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_transfer_variants_agree_with_a_dense_sum(float64, fused):
+@pytest.mark.parametrize("variant", ["loop", "blocks", "fused"])
+def test_transfer_variants_agree_with_a_dense_sum(float64, variant, monkeypatch):
     from jaxphys.mpm import transfer
 
+    if variant == "blocks":  # of a cloud of 40, padded
+        monkeypatch.setattr(transfer, "_plan", lambda geometry, count: (3, 2, 7))
     rng = np.random.default_rng(1)
     n = 40
     x, q = (jnp.asarray(rng.uniform(0.1, 0.9, (3, n))) for _ in range(2))
     A, m = jnp.asarray(rng.normal(size=(3, 3, n))), jnp.asarray(rng.uniform(1, 2, n))
     geometry = transfer.Geometry(GRID)
-    kernel = transfer._scatter_fused if fused else transfer._scatter_loop
+    kernel = transfer._scatter_fused if variant == "fused" else transfer._scatter_loop
     got = np.stack(kernel(geometry, x, q, A, m))
     want = np.zeros((4, *GRID.shape))
     X = np.asarray(x) * 16 + 3
@@ -81,9 +83,11 @@ def test_transfer_variants_agree_with_a_dense_sum(float64, fused):
             want[(3, *(base + o))] += W * float(m[p])
     np.testing.assert_allclose(got.reshape(want.shape), want, rtol=1e-12, atol=1e-12)
     g = jnp.asarray(rng.normal(size=(3, geometry.size)))
-    (u, M, _), _ = transfer.gather(geometry, x, tuple(g))
+    (u, M, _), slope = transfer.gather(geometry, x, tuple(g), (q, A, None))
     pulled = sum((jnp.asarray(a) * b).sum() for a, b in zip(kernel(geometry, x, u, M, None), g))
     assert abs(pulled / (jnp.sum(u**2) + jnp.sum(M**2)) - 1) < 1e-12  # the gather is the adjoint of the scatter
+    along = lambda x: sum((a * b).sum() for a, b in zip(kernel(geometry, x, q, A, None), g))
+    np.testing.assert_allclose(jax.jvp(along, (x,), (x,))[1], jnp.sum(slope * x), rtol=1e-12)
 
 
 def test_free_fall_to_round_off(float64):
