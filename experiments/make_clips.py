@@ -84,11 +84,14 @@ def work(folder: Path, config: dict, core: int | None, numbers: list[int], done)
     if core is not None:
         os.sched_setaffinity(0, {core})
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+    import jax
+
     for number in numbers:
         began = time.process_time()
         entry = make_shard(folder, number, config) | {"core_seconds": time.process_time() - began}
         (folder / f"clips_{number:05d}.json").write_text(json.dumps(entry))
         done.put(entry)
+        jax.clear_caches()  # programs of 100 kinds of scene take gigabytes; the cache on disk has them
 
 
 def run(config, workdir: str) -> dict:

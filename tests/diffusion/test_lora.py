@@ -62,10 +62,14 @@ def test_merged_equals_attached_equals_the_sum_by_hand():
 
 def test_gradient_to_the_adapter_equals_finite_differences(float64):
     params, adapter, velocity = start(jnp.float64)
-    value = lambda a: jnp.sin(velocity(lora.attach(params, a))).sum()
-    grad, direction = jax.grad(value)(adapter), random(adapter, 9, jnp.float64)
-    exact = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grad), jax.tree.leaves(direction)))
-    at = lambda h: value(jax.tree.map(lambda a, d: a + h * d, adapter, direction))
+    direction = random(adapter, 9, jnp.float64)
+
+    @jax.jit
+    @jax.value_and_grad
+    def along(h):  # the value and its slope in one program; the slope is that of reverse mode to every array
+        return jnp.sin(velocity(lora.attach(params, jax.tree.map(lambda a, d: a + h * d, adapter, direction)))).sum()
+
+    at, exact = lambda h: along(h)[0], along(0.0)[1]
     assert min(abs((at(h) - at(-h)) / (2 * h) - exact) for h in (1e-4, 1e-5, 1e-6)) < 1e-6 * abs(exact)
 
 
