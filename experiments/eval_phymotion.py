@@ -26,14 +26,16 @@ from tqdm import tqdm
 from experiments.phymotion_data import CleanClip, Windows, at_rate, load, pick, stack, subject_of, windows
 from experiments.report import write_json, write_report
 from jaxphys.body import Motion, Skeleton, forward, so3
-from jaxphys.body.balance import support_margin
+from jaxphys.body.balance import UP
 from jaxphys.body.corrupt import CORRUPTIONS, LEVELS, freeze, mirrored
 from jaxphys.body.kinematics import points
 from jaxphys.body.scores import NAMES, calibration
 from jaxphys.body.skeleton import humanoid
 from jaxphys.methods.phymotion import score
+from jaxphys.methods.phymotion_released import outside, released
 
 OUTSIDE = 0.03  # [m] by which the centre of mass of a pose must be out of its support to count as out of balance
+SWING, STANDS = 0.4, 0.04  # [m/s], [m]: a foot that is faster swings, one that is lower stands
 
 
 @functools.partial(jax.jit, static_argnames=("fps", "batch"))
@@ -192,15 +194,24 @@ def summary(result: dict, config) -> dict:
     return out
 
 
-def worst_support_frame(skeleton: Skeleton, motion: Motion, ground: float) -> tuple[int, float]:
-    """The frame in which the centre of mass is farthest outside of the support, and its distance from inside [m]."""
+def mid_stride_frame(skeleton: Skeleton, motion: Motion, ground: float, fps: float) -> tuple[int, float]:
+    """The frame of a stride in which the centre of mass is farthest from the foot that stands, and how far [m].
+
+    A stride: one foot stands (near the ground, the slower one), and the other one moves, and is up, by more than
+    `SWING` and `UP`. Distance 0 where there is none.
+    """
     R, p = forward(skeleton, motion.matrices(), motion.translation)
-    x = points(skeleton, R, p, skeleton.sole, skeleton.sole_body)
-    near = jax.nn.sigmoid((0.04 - (x[..., 2] - ground)) / 0.008)
+    x = np.asarray(points(skeleton, R, p, skeleton.sole, skeleton.sole_body)).reshape(motion.frames, 2, -1, 3)
     share = skeleton.mass / jnp.sum(skeleton.mass)
-    com = jnp.einsum("b,tbk->tk", share, p + jnp.einsum("tbij,bj->tbi", R, jnp.asarray(skeleton.com)))
-    margin = jnp.where(jnp.max(near, -1) > 0.5, support_margin(x, near, com, directions=32), jnp.inf)
-    return int(jnp.argmin(margin)), float(-jnp.min(margin))
+    com = np.asarray(jnp.einsum("b,tbk->tk", share, p + jnp.einsum("tbij,bj->tbi", R, jnp.asarray(skeleton.com))))
+    speed = np.linalg.norm(np.gradient(x, 1.0 / fps, axis=0), axis=-1).min(-1)  # (T, 2)
+    height = x[..., 2].min(-1) - ground
+    time = np.arange(motion.frames)
+    stands = speed.argmin(-1)
+    on, up = height[time, stands], height[time, 1 - stands]
+    stride = (speed[time, 1 - stands] > SWING) & (on < STANDS) & (up - np.maximum(on, 0.0) > UP)
+    away = np.array([outside(com[t, :2], x[t, stands[t], :, :2]) if stride[t] else 0.0 for t in time])
+    return int(np.argmax(away)), float(np.max(away))
 
 
 def row(w: Windows, k: int) -> tuple[CleanClip, Motion]:
@@ -285,8 +296,8 @@ def frozen(groups: dict[int, Windows], clean: dict, config) -> dict:
 
 
 def mid_stride(config, motions: str | Path) -> dict:
-    """Walks against their own poses that are farthest out of balance, frozen."""
-    fps, totals = config.fps, []
+    """Walks against their own poses that are farthest out of balance, frozen: what each window loses by it."""
+    fps, lost = config.fps, {}
     subjects = {subject_of(name) for name in config.walks}
     walks = [c for c in load(motions, fps, subjects, (), config.skip_seconds) if c.name in config.walks]
     for w in windows(walks, (config.window_frames, config.short_frames), config.windows_per_clip).values():
@@ -294,13 +305,16 @@ def mid_stride(config, motions: str | Path) -> dict:
         held = []
         for k in range(len(w.clips)):
             walker, motion = row(w, k)
-            frame, away = worst_support_frame(walker.skeleton, motion, walker.ground)
+            frame, away = mid_stride_frame(walker.skeleton, motion, walker.ground, fps)
             if away > OUTSIDE:
                 held.append((k, walker, freeze(motion, frame)))
         if held:
             still = score_windows(stack([h[1:] for h in held]), fps, config.batch)["total"]
-            totals += [float(moving[k] - s) for (k, *_), s in zip(held, still)]
-    return {"mid_stride_windows": len(totals), "mid_stride_worst_win": min(totals, default=float("nan"))}
+            for (k, walker, _), s in zip(held, still):
+                lost.setdefault(walker.name, []).append(float(moving[k] - s))
+    out: dict[str, float] = {f"mid_stride_{name}_worst_win": min(v) for name, v in lost.items()}
+    every = [d for v in lost.values() for d in v]
+    return out | {"mid_stride_windows": len(every), "mid_stride_worst_win": min(every, default=float("nan"))}
 
 
 def run(config, subjects, motions: str | Path | None = None, progress: bool = True) -> dict:
@@ -319,7 +333,6 @@ def released_figures(clips: list[CleanClip], config, model: Any) -> dict:
         config: of the benchmark.
         model: `mujoco.MjModel` of the MJCF that the released code takes.
     """
-    from jaxphys.methods.phymotion_released import released
 
     def judge(w: Windows) -> np.ndarray:
         scores = [released(model, row(w, k)[1], config.fps) for k in range(len(w.clips))]

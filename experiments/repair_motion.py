@@ -2,13 +2,17 @@
 
     python -m experiments.repair_motion FILE --workdir=runs/repair
 
-minimises, with Adam over rotations and root positions,
+minimises over turns of all joints and shifts of the root, with the moves of the joints in space that follow from them,
 
-    sum over the ten scores of log(1 + (x / h)^p)  +  keep (mean |turn|^2 / (0.1 rad)^2 + mean |shift|^2 / (0.5 m)^2)
+    sum over the ten scores of log(1 + (x / h)^p)  +  keep (mean |move|^2 / (0.1 m)^2 + mean |turn|^2 / (0.3 rad)^2)
 
-over the turns of all joints and the shifts of the root. The pose is the intent, so it is held more firmly than the
-path, which video tells least about. The first term is - sum log s, with h and p of `aim`. Writes
-repaired.npz, scores before and after in report.json, and both bodies as video.mp4.
+The first term is - sum log s, with h and p of `aim`. The descent is that of the second term's metric and not of the
+coordinates: a turn counts by how far it moves what hangs on the joint (`leverage`), and a change that is slow, as most
+of a motion and most of its faults are, is preferred to a fast one. All turns share one length of step, and all shifts:
+what no score asks for stays where it was, while Adam would move every joint of every frame by as much. Contact is wide
+at first and then narrows to that of the scores, so that a foot is found from afar.
+
+Writes repaired.npz, scores before and after in report.json, and both bodies as video.mp4.
 """
 
 from __future__ import annotations
@@ -22,14 +26,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import app, flags
 from ml_collections import config_flags
 
 from experiments.report import write_report
 from jaxphys.body import Motion, Skeleton, forward, motion_files, so3
-from jaxphys.body.scores import NAMES, Calibration, calibration
+from jaxphys.body.filter import whittaker
+from jaxphys.body.kinematics import subtree
+from jaxphys.body.scores import LEG, NAMES, Calibration, calibration, contact_options
 from jaxphys.methods.phymotion import score
+
+SLOW = 1.0  # [Hz] below which a change is preferred
+FAST = 0.3  # share of a change that is not
+WIDE, NARROW = 5.0, 0.75  # width of contact at first, over that of the scores, and the share of the steps to narrow it
+TURN = 0.05  # [m] that a turn by 1 rad counts for at least, so that hands and head may turn
+
+
+def leverage(skeleton: Skeleton) -> jax.Array:
+    """How far a turn of each joint by 1 rad moves the joints, rms, in the rest pose [m] (J,)."""
+    joints = jnp.broadcast_to(jnp.eye(3), (skeleton.count, 3, 3))
+    p = forward(skeleton, joints, jnp.zeros(3))[1]
+    hang = jnp.asarray(subtree(skeleton.parents), p.dtype)
+    return jnp.sqrt(jnp.mean(hang * jnp.sum((p[None] - p[:, None]) ** 2, -1), -1))
 
 
 def aim(constants: Calibration) -> Calibration:
@@ -58,36 +76,48 @@ def repair(
         height: of the ground [m], read where mode is "given".
         constants: of the scores.
         keep: weight of staying close.
-        rates: Adam's step for rotations [rad] and for the root [m].
+        rates: rms over joints and frames of a step of the turns [rad], and of the root [m].
         fps: frames per second.
         mode: "given" or "estimate": where the ground comes from.
-        steps: of Adam.
+        steps: of the descent.
     """
+    goal = aim(constants)
+    options = contact_options(skeleton.leg_length / LEG)
+    start = forward(skeleton, motion.matrices(), motion.translation)[1]
+    slow = jnp.asarray(whittaker(motion.frames, fps, min(SLOW, 0.4 * fps)), motion.rotation.dtype)
+    weight = 1.0 / (leverage(skeleton) ** 2 + TURN**2)[:, None]
 
     def moved(change) -> Motion:
         turn, shift = change
         return Motion(so3.log(so3.matmul(motion.matrices(), so3.exp(turn))), motion.translation + shift)
 
-    def loss(change):
+    def loss(change, width):
         now = moved(change)
-        s = score(skeleton, now, fps, aim(constants), ground=height if mode == "given" else mode)
-        turn, shift = change
-        away = jnp.mean(jnp.sum(turn**2, -1)) / 0.1**2 + jnp.mean(jnp.sum(shift**2, -1)) / 0.5**2
+        contact = dataclasses.replace(options, height_width=options.height_width * width)
+        s = score(skeleton, now, fps, goal, ground=height if mode == "given" else mode, options=contact)
+        p = forward(skeleton, now.matrices(), now.translation)[1]
+        away = jnp.mean(jnp.sum((p - start) ** 2, -1)) / 0.1**2 + jnp.mean(jnp.sum(change[0] ** 2, -1)) / 0.3**2
         return -jnp.sum(jnp.log(s.scores)) + keep * away
 
-    turn_rate, shift_rate = rates
-    adam = optax.scale_by_adam()
+    def natural(gradient):
+        smooth = lambda g: FAST * g + jnp.tensordot(slow, g, 1)
+        return smooth(weight * gradient[0]), smooth(gradient[1])
 
     def step(carry, k):
-        change, state = carry
-        value, gradient = jax.value_and_grad(loss)(change)
-        update, state = adam.update(gradient, state)
+        change, mean, square = carry
+        width = 1.0 + (WIDE - 1.0) * jnp.maximum(1.0 - k / (NARROW * steps), 0.0)
+        value, gradient = jax.value_and_grad(loss)(change, width)
         cool = 0.5 * (1.0 + jnp.cos(jnp.pi * k / steps))
-        turn, shift = change
-        return ((turn - cool * turn_rate * update[0], shift - cool * shift_rate * update[1]), state), value
+        # Adam's moments, with one second moment for all turns and one for all shifts
+        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, natural(gradient))
+        square = jax.tree.map(lambda v, g: 0.99 * v + 0.01 * jnp.mean(g * g), square, natural(gradient))
+        length = [jnp.sqrt(v / (1.0 - 0.99 ** (k + 1))) * (1.0 - 0.9 ** (k + 1)) + 1e-8 for v in square]
+        change = tuple(c - cool * rate * m / n for c, rate, m, n in zip(change, rates, mean, length))
+        return (change, mean, square), value
 
-    change = (jnp.zeros_like(motion.rotation), jnp.zeros_like(motion.translation))
-    (change, _), losses = jax.lax.scan(step, (change, adam.init(change)), jnp.arange(steps))
+    zero = (jnp.zeros_like(motion.rotation), jnp.zeros_like(motion.translation))
+    one = jnp.zeros((), motion.rotation.dtype)
+    (change, _, _), losses = jax.lax.scan(step, (zero, zero, (one, one)), jnp.arange(steps))
     return moved(change), losses
 
 

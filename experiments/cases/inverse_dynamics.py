@@ -81,9 +81,9 @@ def difference_order(skeleton: Skeleton, seconds: float = 1.0) -> tuple[float, d
     return float(-np.polyfit(np.log(RATES), np.log(list(figures.values())), 1)[0]), figures
 
 
-def gradient_error(loss, x, seed: int = 2, directions: int = 3, steps=STEPS) -> float:
+def gradient_error(loss, x, seed: int = 2, directions: int = 3, steps=STEPS, compiler: dict | None = None) -> float:
     """Greatest over random directions of the least relative error over the steps of central differences."""
-    both = jax.jit(jax.value_and_grad(loss))
+    both = jax.jit(jax.value_and_grad(loss), compiler_options=compiler)
     gradient = both(x)[1]
     rng = np.random.default_rng(seed)
     worst = 0.0

@@ -4,7 +4,7 @@ The corruption benchmark of `experiments/eval_phymotion.py` on people whom the c
 ground fixed in `experiments/configs/eval_phymotion.py`. Bars: per fault AUROC >= 0.95 at severity 4 of 8 and Spearman
 >= 0.9 with severity for its own sub-score; clean median >= 0.9, runs and acrobatics >= 0.8; controls within 0.02; a
 hovering body below every clean clip, a standing one at most 0.02 above the clean median, a pose frozen out of balance
-below its walk. Fifteen minutes on one core.
+below its walk. Five minutes on one core.
 """
 
 from __future__ import annotations

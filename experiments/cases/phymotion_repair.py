@@ -3,7 +3,7 @@
 Windows of three clean clips (walk, sword play, kick) with each fault at severity 4 of 8 are repaired with the ground of
 the clean clip. The residual is what the target measure has above its clean value; the distance is that of the joints to
 the clean window (for a tilted body: to the same pose, frozen upright). Time warps are left out: their frames are those
-of the clean clip, so no nearer pose exists. Ten minutes on one core.
+of the clean clip, so no nearer pose exists. Three minutes on one core.
 """
 
 from __future__ import annotations

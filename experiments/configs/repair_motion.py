@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            steps=200,  # of Adam
-            rate_rad=0.004,  # step of a rotation
-            rate_m=0.002,  # step of the root
-            keep=0.3,  # weight of staying close
+            steps=100,
+            rate_rad=0.002,  # rms length of a step of the turns
+            rate_m=0.004,  # of the root
+            keep=2.0,  # weight of staying close
             ground="estimate",  # or a height [m]
             frames=0,  # of the file, from its first; 0: all
             video=True,

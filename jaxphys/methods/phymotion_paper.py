@@ -58,7 +58,7 @@ def paper_scores(skeleton: Skeleton, q: Quantities, constants: PaperConstants = 
     touching = q.contact.clearance < c.contact
     contact = jnp.any(touching, -1)
     falls = norm(q.dynamics.com_acceleration + jnp.array([0.0, 0.0, GRAVITY], q.force.dtype)) < c.ballistic
-    margin = support_margin(q.contact.point, touching.astype(q.force.dtype), q.dynamics.com, directions=32)
+    margin = support_margin(q.contact.point, jnp.where(touching, 0.0, 10.0), q.dynamics.com, directions=32)
     mass = skeleton.total_mass
     limits = dict(c.moment)
     kinds = [n.removeprefix("left_").removeprefix("right_") for n in skeleton.names[1:]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from jaxphys.body.balance import extrapolated_com, support_margin, zero_moment_point
+from jaxphys.body.balance import extrapolated_com, lost_reach, support_margin, zero_moment_point
 
 
 def hull_margin(points, target):
@@ -30,7 +30,7 @@ def test_margin_is_that_of_the_convex_hull():
     rng = np.random.default_rng(0)
     cases = [(feet(rng), rng.normal(size=2) * 0.25) for _ in range(300)]
     points, targets = (jnp.asarray(np.stack(a), jnp.float32) for a in zip(*cases))
-    soft = np.asarray(support_margin(points, jnp.ones(points.shape[:2]), targets))
+    soft = np.asarray(support_margin(points, jnp.zeros(points.shape[:2]), targets))
     exact = np.array([hull_margin(p, t) for p, t in cases])
     error = np.abs(soft - exact)
     assert error.mean() < 0.004 and error.max() < 0.02
@@ -38,40 +38,52 @@ def test_margin_is_that_of_the_convex_hull():
     assert clear.sum() > 200 and np.all(np.sign(soft[clear]) == np.sign(exact[clear]))
 
 
-def test_a_point_without_weight_does_not_support():
-    points = jnp.asarray(feet(np.random.default_rng(1)))
-    target = points[6:].mean(0)
-    weight = jnp.concatenate([jnp.ones(6), jnp.zeros(6)])
-    assert float(support_margin(points, weight, target)) == pytest.approx(
-        float(support_margin(points[:6], jnp.ones(6), target)), abs=1e-3
-    )
-    assert float(support_margin(points, jnp.ones(12), target)) > 0.03
+@pytest.mark.parametrize(("height", "supports"), [(0.0, 1.0), (0.02, 0.9), (0.032, 0.5), (0.05, 0.0), (0.3, 0.0)])
+def test_a_raised_foot_does_not_support(height, supports):
+    sole = feet(np.random.default_rng(1))
+    sole[6:] += sole[:6].mean(0) + np.array([0.3, 0.0]) - sole[6:].mean(0)  # a step of 30 cm
+    one, both = (hull_margin(sole[:k], sole[6:].mean(0)) for k in (6, 12))
+    up = jnp.zeros(12).at[6:].set(height)
+    margin = float(support_margin(jnp.asarray(sole), lost_reach(up), jnp.asarray(sole[6:].mean(0))))
+    if supports > 0.8:
+        assert margin == pytest.approx(both, abs=0.02)
+    elif supports > 0.0:  # on the threshold: neither
+        assert one + 0.05 < margin < both - 0.05
+    else:
+        assert margin == pytest.approx(one, abs=0.01) and margin < -0.1
+
+
+def test_only_differences_of_height_count_and_depth_does_not():
+    z = jnp.array([0.0, 0.025, 0.035, 0.2])
+    np.testing.assert_allclose(lost_reach(z + 0.1), lost_reach(z), atol=1e-4)
+    np.testing.assert_allclose(lost_reach(jnp.array([-0.03, 0.0])), lost_reach(jnp.zeros(2)), atol=1e-6)
 
 
 def test_margin_does_not_depend_on_place_and_turns_by_little():
     rng = np.random.default_rng(2)
     points, target = feet(rng), np.array([0.1, 0.05])
-    value = float(support_margin(jnp.asarray(points), jnp.ones(12), jnp.asarray(target)))
+    value = float(support_margin(jnp.asarray(points), jnp.zeros(12), jnp.asarray(target)))
     for angle in (0.3, 1.1, 2.9):
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        moved = support_margin(jnp.asarray(points @ turn.T + 3.0), jnp.ones(12), jnp.asarray(turn @ target + 3.0))
+        moved = support_margin(jnp.asarray(points @ turn.T + 3.0), jnp.zeros(12), jnp.asarray(turn @ target + 3.0))
         assert float(moved) == pytest.approx(value, abs=2e-3)
 
 
 def test_margin_gradient_is_that_of_differences_also_for_coincident_points(float64):
     points = jnp.asarray(feet(np.random.default_rng(3)))
-    weight = jnp.linspace(0.1, 1.0, 12)
+    heights = jnp.linspace(0.002, 0.05, 12)
     target = jnp.array([0.3, 0.1])
-    gradient = jax.grad(support_margin, argnums=(0, 1, 2))(points, weight, target)
+    value = lambda points, heights, target: support_margin(points, lost_reach(heights), target)
+    gradient = jax.grad(value, argnums=(0, 1, 2))(points, heights, target)
     direction = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), gradient)
     exact = sum(jnp.sum(g * d) for g, d in zip(gradient, direction))
 
     def along(h):
-        return support_margin(*(a + h * d for a, d in zip((points, weight, target), direction)))
+        return value(*(a + h * d for a, d in zip((points, heights, target), direction)))
 
     errors = [abs(float((along(h) - along(-h)) / (2 * h) - exact)) for h in (1e-5, 1e-6, 1e-7)]
-    assert min(errors) < 1e-7 * max(1.0, abs(float(exact)))
-    same = jax.grad(support_margin, argnums=(0, 1, 2))(points * 0, weight * 0, target * 0)
+    assert min(errors) < 1e-6 * max(1.0, abs(float(exact)))
+    same = jax.grad(value, argnums=(0, 1, 2))(points * 0, heights * 0, target * 0)
     assert all(np.all(np.isfinite(g)) for g in same)
 
 

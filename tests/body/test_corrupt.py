@@ -34,7 +34,10 @@ def positions(motion):
     return np.asarray(forward(BODY, motion.matrices(), motion.translation)[1])
 
 
-@functools.partial(jax.jit, static_argnames="name")
+FEW = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles sooner, runs slower
+
+
+@functools.partial(jax.jit, static_argnames="name", compiler_options=FEW)
 def moved(name, severity):
     return corrupt(name, BODY, SQUAT, FPS, severity)[0]
 

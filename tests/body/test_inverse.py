@@ -18,8 +18,9 @@ from experiments.cases.inverse_dynamics import (
 from jaxphys.body import Motion, humanoid, inverse_dynamics, so3
 from jaxphys.body.inverse import GRAVITY, differences, from_state, from_trajectory, mjx_inverse, to_state
 
-newton_euler = jax.jit(from_state)
-trajectory = jax.jit(from_trajectory)
+FEW = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles sooner, runs slower
+newton_euler = jax.jit(from_state, compiler_options=FEW)
+trajectory = jax.jit(from_trajectory, compiler_options=FEW)
 
 
 def solve(body, motion, fps):
@@ -44,7 +45,8 @@ def test_newton_euler_in_single_precision():
 def test_the_mjx_engine_agrees_with_mj_inverse_and_ours(float64):
     body = humanoid(1.8, 72.0)
     state = states(smooth_motion(0.5, 20.0))
-    result, ours = mjx_inverse(body, state), newton_euler(body, state)
+    mjx = jax.jit(lambda state: mjx_inverse(body, state), compiler_options=FEW)  # its model is not traced
+    result, ours = mjx(state), newton_euler(body, state)
     assert relative_error(generalised(body, result), mj_inverse(body, state)) < 1e-12
     for name in ("root_force", "root_moment", "torque", "com_acceleration", "angular_velocity"):
         a, b = getattr(result, name), getattr(ours, name)
@@ -120,7 +122,7 @@ def test_work_of_the_joints_is_the_change_of_energy(float64):
 def test_yaw_and_place_do_not_matter(float64):
     body, fps = humanoid(), 30.0
     motion = smooth_motion(1.0, fps)
-    filtered = jax.jit(lambda m: inverse_dynamics(body, m, fps))
+    filtered = jax.jit(lambda m: inverse_dynamics(body, m, fps), compiler_options=FEW)
     turn = so3.exp(jnp.array([0.0, 0.0, 2.1]))
     turned = motion.rotation.at[:, 0].set(so3.log(turn @ so3.exp(motion.rotation[:, 0])))
     a, b = filtered(motion), filtered(Motion(turned, motion.translation @ turn.T + jnp.array([30.0, -20.0, 5.0])))
@@ -136,9 +138,9 @@ def test_gradients_agree_with_differences(float64):
         d = inverse_dynamics(dataclasses.replace(body, offset=body.offset * height), motion, 20.0)
         return 1e-4 * jnp.sum(d.torque**2) + 1e-6 * jnp.sum(d.root_force**2) + jnp.sum(d.com_velocity**2)
 
-    assert gradient_error(loss, (jnp.float64(1.1), motion), steps=(1e-4, 1e-5, 1e-6)) < 1e-7
+    assert gradient_error(loss, (jnp.float64(1.1), motion), steps=(1e-4, 1e-5, 1e-6), compiler=FEW) < 1e-7
     still = jax.tree.map(jnp.zeros_like, motion)  # every angle is 0
-    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))((jnp.float64(1.0), still))):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss), compiler_options=FEW)((jnp.float64(1.0), still))):
         assert np.all(np.isfinite(leaf))
 
 

@@ -23,6 +23,7 @@ from jaxphys.body.scores import (
 BODY = humanoid()
 CONSTANTS = calibration(BODY)
 T, FPS = 31, 30.0
+FEW = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles sooner, runs slower
 UPRIGHT = jnp.zeros((T, 24, 3)).at[:, 0, 0].set(jnp.pi / 2).at[:, 16, 2].set(-1.2).at[:, 17, 2].set(1.2)
 HEIGHT = 1.75 * 0.578
 STAND = Motion(UPRIGHT, jnp.zeros((T, 3)).at[:, 2].set(HEIGHT))
@@ -35,7 +36,7 @@ def compiled():
         q = measure(BODY, motion, FPS, CONSTANTS, ground=0.0)
         return q, clip_values(frame_values(q, CONSTANTS))
 
-    return jax.jit(one)
+    return jax.jit(one, compiler_options=FEW)
 
 
 def moved(shift):
@@ -77,6 +78,16 @@ def test_a_body_that_leans_too_far_tips():
     q, _ = compiled()(Motion(ankles, jnp.broadcast_to(jnp.array([0.0, y, z]), (T, 3))))
     assert 0.02 < float(q.tipping[15]) < 0.3
     assert float(compiled()(STAND)[0].tipping[15]) < 1e-3
+
+
+def test_a_shaking_root_needs_a_force_that_changes_fast():
+    sine = 0.005 * jnp.sin(2 * jnp.pi * 10.0 * TIME + 0.5)  # 10 Hz, of which 1 / (1 + (10 / 6)^6) is left in the curve
+    q, x = moved(sine[:, None] * jnp.array([1.0, 0.0, 0.0]))
+    rms = 0.955 * float(jnp.sqrt(jnp.mean(sine**2)))
+    assert float(q.root_jitter) == pytest.approx(rms, rel=0.1)
+    rate = (2 * np.pi * 6.0) ** 3 * rms / 9.81 / 40.0  # over the rate that weighs as much as a body weight missing
+    assert float(x[NAMES.index("ground_force")]) > 0.9 * rate
+    assert float(moved(jnp.zeros(3))[1][NAMES.index("ground_force")]) < 0.3 * rate
 
 
 def test_order_of_scores_and_power_means():

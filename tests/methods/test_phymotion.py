@@ -2,14 +2,16 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxphys.body import Motion, humanoid, so3
-from jaxphys.body.corrupt import mirrored
+from experiments.eval_phymotion import OUTSIDE, mid_stride_frame
+from jaxphys.body import Motion, humanoid, motion_files, so3
+from jaxphys.body.corrupt import freeze, mirrored
 from jaxphys.body.scores import NAMES, calibration
 from jaxphys.methods.phymotion import reward, rewards, score
 from jaxphys.methods.phymotion_released import body_name, outside, released
@@ -53,11 +55,35 @@ OWN = {
 }
 
 
+def recorded():
+    """A second of a recorded walk and its body, with the ground at 0."""
+    clip = motion_files.read(Path(__file__).parents[1] / "data/body/motions/103_08_mjpc.npz")
+    assert clip.fps == pytest.approx(FPS, abs=0.01)
+    last = slice(clip.motion.frames - T, clip.motion.frames)
+    motion = Motion(clip.motion.rotation[last], clip.motion.translation[last] + 0.0246 * Z)  # its ground, as estimated
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (clip.skeleton, motion))
+
+
+@functools.cache
+def recorded_cases():
+    """The walk, and its pose farthest out of balance, held."""
+    walker, walk = recorded()
+    frame, away = mid_stride_frame(walker, walk, 0.0, FPS)
+    assert away > OUTSIDE
+    return {"walk": (walker, walk), "stopped": (walker, freeze(walk, frame))}
+
+
+def taller(factor):
+    return humanoid(1.75 * factor, 75.0 * factor**3), Motion(WAVE, factor * (PLACE + 0.05 * TIME[:, None] * X))
+
+
 @functools.cache
 def scored():
-    motions = jax.tree.map(lambda *a: jnp.stack(a), *CASES.values())
-    s = rewards(motions, FPS, ground=0.0)
-    return {name: jax.tree.map(lambda a, k=k: a[k], s) for k, name in enumerate(CASES)}
+    cases = {name: (BODY, motion) for name, motion in CASES.items()} | recorded_cases()
+    cases |= {f"height {factor}": taller(factor) for factor in (0.85, 1.0, 1.15)}
+    skeletons, motions = jax.tree.map(lambda *a: jnp.stack([jnp.asarray(x) for x in a]), *cases.values())
+    s = rewards(motions, FPS, skeleton=skeletons, ground=0.0)
+    return {name: jax.tree.map(lambda a, k=k: a[k], s) for k, name in enumerate(cases)}
 
 
 def test_each_fault_lowers_its_own_score_and_the_total():
@@ -79,6 +105,22 @@ def test_standing_still_gains_nothing_and_hovering_loses_an_axis():
 @pytest.mark.parametrize("change", ["yaw", "away", "mirror"])
 def test_place_heading_and_side_do_not_matter(change):
     assert abs(float(scored()[change].total) - float(scored()["clean"].total)) < 0.005
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.15])
+def test_a_motion_is_worth_the_same_at_every_height(factor):
+    """The same joint angles at the same times; what gravity decides keeps its own measure."""
+    s, base = scored()[f"height {factor}"], scored()["height 1.0"]
+    np.testing.assert_allclose(s.values, base.values, rtol=0.03, atol=2e-3)
+    assert float(base.values[NAMES.index("sliding")]) > 0.03
+    assert abs(float(s.total) - float(base.total)) < 0.002
+
+
+def test_a_stride_that_stops_out_of_balance_is_worth_less_than_the_walk():
+    walk, stopped = scored()["walk"], scored()["stopped"]
+    assert float(walk.total) > 0.95
+    assert float(stopped.scores[NAMES.index("balance")]) < 0.5 < 0.95 < float(walk.scores[NAMES.index("balance")])
+    assert float(stopped.total) < float(walk.total) - 0.1
 
 
 def test_one_clip_alone_has_the_same_score_and_a_table():
