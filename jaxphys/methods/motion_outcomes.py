@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxphys.checks import is_concrete
 from jaxphys.language.captions import OUTCOMES, SCALES, check, parse
 from jaxphys.pytree import pytree, static
 from jaxphys.scenes.outcomes import Outcomes, measure
@@ -104,6 +105,8 @@ def compare(
     for name, given in (("valid", valid), ("prior", prior)):
         if given is not None and jnp.shape(given) != (K,):
             raise ValueError(f"outcome_match: {name} must have shape ({K},), got {jnp.shape(given)}")
+    if prior is not None and is_concrete(prior) and not (np.min(prior) >= 0.0 < np.sum(prior)):
+        raise ValueError("outcome_match: the prior must be at least 0, and greater for one candidate")
     alive = jnp.isfinite(numbers).all(-1)
     if valid is not None:
         alive = alive & jnp.asarray(valid, bool)

@@ -126,13 +126,16 @@ def posterior_of(samples: jax.Array, *, prior: Any = None, temperature: float = 
     best = jax.lax.top_k(mean, 2)[1]
     pair = jnp.take_along_axis(samples, jnp.broadcast_to(best, (n, K, 2)), 2) / temperature
     error = jnp.std(pair[..., 0] - pair[..., 1], axis=0, ddof=1) / n**0.5
-    words = jax.nn.softmax(mean / jnp.sqrt(1.0 + np.pi / 8.0 * error[:, None] ** 2), -1)
+    log_words = jax.nn.log_softmax(mean / jnp.sqrt(1.0 + np.pi / 8.0 * error[:, None] ** 2), -1)
+    words = jnp.exp(log_words)
     weights = jnp.ones(K, mean.dtype) if prior is None else jnp.asarray(prior, mean.dtype)
-    joint = jnp.where(alive, weights, 0.0)[:, None] * words
-    total = joint.sum(0)
-    # a caption that no candidate shows at all says nothing about them
-    known = joint / jnp.where(total > 0.0, total, 1.0)
-    candidates = jnp.where(total > 0.0, known, (weights / weights.sum())[:, None])
+    counted = alive & (weights > 0.0)
+    # in logarithms: where all candidates show another caption, one still shows this one least badly
+    log_joint = jnp.where(counted, jnp.log(jnp.where(counted, weights, 1.0)), -jnp.inf)[:, None] + log_words
+    some = counted.any()
+    candidates = jnp.where(
+        some, jax.nn.softmax(jnp.where(some, log_joint, 0.0), axis=0), (weights / weights.sum())[:, None]
+    )
     return CaptionPosterior(mean, error, words, candidates, jnp.where(alive, words.max(-1), 0.0))
 
 

@@ -10,7 +10,8 @@ z_t under the text, the kinds of guidance have these gradients with respect to z
     reference       z - z_ref, with a given video and no denoiser
 
 each over the number of free elements, averaged over draws of (t, eps). The published lmd sums and divides by 8: another
-constant, which AdamW on the head and the published update of the material both cancel.
+constant, which AdamW on the head and the published update of the material both cancel, but for the threshold of that
+update (`motion_released`): give it the gradient of a sum.
 
 The posterior over captions is in `motion_posterior`, the comparison with measured words in `motion_outcomes`.
 """

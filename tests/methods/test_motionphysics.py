@@ -13,7 +13,7 @@ from jaxphys.diffusion.protocol import Condition, hold
 from jaxphys.diffusion.sample import Experts
 from jaxphys.diffusion.vae import VaeConfig
 from jaxphys.methods.motion_heads import Head, Heads, see, with_student
-from jaxphys.methods.motion_outcomes import outcome_match
+from jaxphys.methods.motion_outcomes import compare, outcome_match
 from jaxphys.methods.motion_posterior import (
     caption_posterior,
     class_probabilities,
@@ -31,6 +31,7 @@ from jaxphys.methods.motionphysics import (
     pilot_window,
     recipe,
 )
+from jaxphys.scenes.outcomes import Outcomes
 from jaxphys.splats import Gaussians, deform, render
 
 T, SHAPE = 4, (4, 3, 2, 3)
@@ -339,6 +340,16 @@ def test_a_failed_candidate_has_no_share():
     np.testing.assert_allclose(out.confidence, [0.9, 0.0, 0.7], rtol=1e-5)
     nothing = posterior_of(jnp.full((2, 2, 2), jnp.nan), prior=jnp.array([1.0, 3.0]))
     np.testing.assert_allclose(nothing.candidates, [[0.25, 0.25], [0.75, 0.75]])
+
+
+def test_a_caption_that_no_candidate_shows_goes_to_the_least_bad_and_never_to_a_failed_one():
+    samples = jnp.array([[[0.0, -400.0], [0.0, -300.0], [jnp.nan, 0.0]]] * 2)
+    found = posterior_of(samples).candidates[:, 1]
+    np.testing.assert_array_equal(np.round(found, 6), [0.0, 1.0, 0.0])  # in plain numbers both are 0 / 0
+    all_failed = posterior_of(jnp.full((2, 2, 2), jnp.nan), prior=jnp.array([3.0, 1.0]))
+    np.testing.assert_allclose(all_failed.candidates[:, 0], [0.75, 0.25])
+    with pytest.raises(ValueError, match="the prior must be at least 0"):
+        compare(Outcomes(*jnp.zeros((6, 2))), {"squash": "keeps"}, prior=jnp.zeros(2))
 
 
 def test_estimates_from_weights():

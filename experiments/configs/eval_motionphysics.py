@@ -1,0 +1,56 @@
+"""Which method finds the value that a caption means? Held-out scenes, stored candidates, all methods beside each other.
+
+    python -m experiments.eval_motionphysics --config=experiments/configs/eval_motionphysics.py \\
+        --config.clips=runs/clips --config.prior=runs/prior/prior.safetensors --workdir=runs/motionphysics_eval
+
+Hardware: one CPU core. Time: 5 to 10 core-seconds a scene for the outcomes of 17 candidates, a minute for their videos
+and derivatives, two minutes for all methods of the prior. Without a prior (--config.prior="") what needs one is skipped
+by name. Expected: report.json and rows.json; a rerun goes on after the last scene.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            prior="",  # safetensors of train_prior; empty: no method that needs one
+            clips="runs/clips",  # folder of make_clips, for the regression; empty: none
+            candidates=17,
+            pixels=32,  # these four as in make_clips
+            frames=16,
+            particles=512,
+            dx_m=1 / 16,
+            scenes=ConfigDict(  # kind_material -> how many
+                dict(
+                    training_elastic=160,
+                    flat_elastic=48,
+                    hollow_elastic=24,
+                    shape_elastic=24,
+                    splat_elastic=24,
+                    fast_elastic=24,
+                    obstacle_elastic=24,
+                    two_elastic=24,
+                    training_metal=12,
+                    training_sand=12,
+                    training_foam=12,
+                    training_plasticine=12,
+                    training_newtonian=12,
+                    training_non_newtonian=12,
+                    training_water=12,
+                )
+            ),
+            methods=("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference"),  # of guidance
+            video_scenes=48,  # of each kind and material that the prior is asked about, at most
+            property_scenes=20,  # elastic scenes that are asked for every stiffness word
+            class_scenes=8,  # of each material, for the decision between materials
+            loop_scenes=10,  # elastic training-like scenes with the simulator in the loop
+            loop_steps=40,
+            window_low=0.6,  # noise range of the posterior and the reconstruction, fixed before any figure was seen
+            window_high=0.98,
+            known=4,  # first frames that are given
+            levels=6,
+            draws=4,
+            seeds=(0, 1, 2),
+        )
+    )

@@ -1,0 +1,331 @@
+"""Measures how well a prompt decides a material parameter: every method on the same held-out scenes.
+
+    python -m experiments.eval_motionphysics --config=experiments/configs/eval_motionphysics.py \
+        --workdir=runs/motionphysics_eval
+
+Writes fields/ (candidates of every scene, made once), answers/ (one file per scene), rows.json and report.json.
+Figures on outcome captions are errors against the hidden value, in decades (degrees for sand); those on property
+captions are errors against the centre of the word, which a look-up answers perfectly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+from experiments import motion_end_to_end as end_to_end
+from experiments import motion_guided as guided
+from experiments import motion_words as words
+from experiments.clip_files import load_clips
+from experiments.motion_fields import Field, field_of, videos_of
+from experiments.motion_scenes import HeldOut, manifest
+from experiments.report import write_json, write_report
+from jaxphys.diffusion.prior_files import Prior, load_prior
+from jaxphys.language import captions
+from jaxphys.scenes import clips
+from jaxphys.scenes.looks import paint
+
+NEAR = 0.3  # an answer within this many decades counts as right
+STILL = 1.0  # change of the given frames between neighbouring candidates beyond which they may not be given [1/255]
+
+
+def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Belief | float, **more: Any) -> dict:
+    """One answer of one method."""
+    if isinstance(belief, words.Belief):
+        ends = {f"interval_{round(100 * level)}": belief.interval(level) for level in words.LEVELS}
+        answer = belief.median
+    else:
+        ends, answer = {}, float(belief)
+    about = {"scene": held.name, "kind": held.kind, "material": held.material, "action": held.action}
+    about |= {"shape": held.shape, "method": method, "asked": asked, "target": target, "answer": answer}
+    return about | {"error": abs(answer - target)} | ends | more
+
+
+def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> list[dict]:
+    """The rows of one scene that no video model is needed for."""
+    caption = held.outcome_caption(field.true_outcomes())
+    numbers = words.numbers_of(held.numbers())
+    answers = {
+        "constant": words.constant(held),
+        "look_up": words.look_up(held, caption),
+        "proposal": words.proposal(held, caption),
+        "outcome_match": words.by_outcomes(field, held, caption),
+    }
+    if held.material in trained:
+        answers["regression"] = trained[held.material].answer(held, caption, numbers)
+        answers["words_alone"] = alone[held.material].answer(held, caption, numbers)
+    rows = [row(held, name, "outcome", held.truth, belief) for name, belief in answers.items()]
+    said = held.property_caption()
+    if words.WORDS_OF.get(held.material) in said:
+        scale = captions.SCALES[words.WORDS_OF[held.material]]
+        target = scale.centre(said[words.WORDS_OF[held.material]])
+        for name, belief in {"constant": answers["constant"], "look_up": words.look_up(held, said)}.items():
+            rows.append(row(held, name, "property", target, belief))
+    return rows
+
+
+def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.World, folder: Path) -> list[dict]:
+    """The rows of one scene that the prior answers."""
+    videos = videos_of(folder, held, world, config.candidates)
+    shown = guided.in_colour(held, field.grid, videos)
+    first = videos.maps[:-1, : config.known].astype(float)
+    change = float(np.abs(np.diff(first, axis=0)).mean((1, 2, 3, 4)).max()) if config.known else 0.0
+    given = (0, config.known) if config.known and change <= STILL else (0,)
+    window = (config.window_low, config.window_high)
+    asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
+    if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
+        scale = captions.SCALES["stiffness"]
+        asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
+    rows = []
+    for seed in config.seeds:
+        for n, (about, caption, target) in enumerate(asked):
+            rng = np.random.default_rng([seed, held.number, n])
+            options: dict[str, Any] = dict(window=window, levels=config.levels, draws=config.draws, seed=seed)
+            for known in given:
+                name = "posterior_frames" if known else "posterior_text"
+                belief, sure = guided.read_words(prior, held, shown, caption, known=known, **options)
+                rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure, first_change=change))
+            for method in config.methods:
+                settings = guided.settings(method, prior, window, given[-1])
+                if method == "reference" and (about == "property" or seed != config.seeds[0]):
+                    continue
+                pull, loss, cosine = guided.pulls(prior, held, shown, caption, settings, config.draws, seed)
+                begins = guided.starts(held.ends, target, rng)
+                if method == "reconstruction":
+                    coarse = float(field.grid[::2][np.argmin(loss.mean(0)[::2])])
+                    begins = [coarse, *begins]
+                right = guided.sign_right(field.grid, pull, target, 0.1 * (held.ends[1] - held.ends[0]))
+                for k, begin in enumerate(begins):
+                    name = "reconstruction_coarse" if len(begins) == 3 and k == 0 else method
+                    end = guided.follow(field.grid, pull, begin, rng)
+                    about_it = dict(seed=seed, start=begin, sign_right=right, cosine=float(cosine.mean()))
+                    rows.append(row(held, name, about, target, end, **about_it))
+    return rows
+
+
+def class_row(held: HeldOut, prior: Prior, config, world: clips.World, seed: int) -> dict:
+    """Does the posterior give the prompt's material the greatest share of candidates of all eight?"""
+    rng = np.random.default_rng([held.number, 99])
+    look = guided.paint_look(held)
+    drawn, classes = [], []
+    for material in clips.LAW:
+        for _ in range(2):
+            scene = jax.tree.map(np.asarray, held.scene)
+            scene = type(scene)(**{**vars(scene), "law": clips.draw_law(rng, material)})
+            stack = jax.tree.map(lambda a: np.asarray(a)[None], scene)
+            steps = clips.substeps(scene, world, held.action)
+            options: dict[str, Any] = dict(world=world, action=held.action, law=clips.LAW[material], steps=steps)
+            maps, _, codes = clips.make_clips(stack, **options)
+            if int(codes[0]) == 0:
+                drawn.append(paint(maps[0], jnp.asarray(held.scene.view), look))
+                classes.append(material)
+    options = dict(window=(config.window_low, config.window_high), levels=config.levels, draws=config.draws, seed=seed)
+    shares = guided.read_material(prior, held, jnp.stack(drawn), guided.colour_word(held), known=1, **options)
+    column = shares[:, list(captions.NAMED["material"]).index(held.material)]
+    total = {m: sum(float(c) for c, own in zip(column, classes) if own == m) for m in clips.LAW}
+    best = max(total, key=lambda m: total[m])
+    return {"scene": held.name, "material": held.material, "class": best, "right": best == held.material, "seed": seed}
+
+
+def in_the_loop(
+    held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path
+) -> list[dict]:
+    """Searches with the simulator in the loop, exact and released, on the reference and what the prior guides."""
+    shown = guided.in_colour(held, field.grid, videos_of(folder, held, world, config.candidates))
+    caption = held.outcome_caption(field.true_outcomes())
+    begin = guided.starts(held.ends, held.truth, np.random.default_rng(held.number))[0]
+    rows = []
+    for method in ("reference", *(("reconstruction", "lmd_published") if prior is not None else ())):
+        settings = guided.settings(method, prior, (config.window_low, config.window_high), config.known)
+        guide, prompt = guided.guide_of(prior, held, shown, caption, settings, config.seeds[0])
+        stored = None
+        for search in (end_to_end.exact, end_to_end.released):
+            options: dict[str, Any] = dict(iterations=config.loop_steps, seed=config.seeds[0])
+            found = search(held, world, guide, prompt, settings, begin, **options)
+            if search is end_to_end.exact and prior is not None:
+                pull = guided.pulls(prior, held, shown, caption, settings, config.draws, config.seeds[0])[0]
+                stored = guided.follow(field.grid, pull, begin, np.random.default_rng(0), config.loop_steps)
+            more = dict(start=begin, step_seconds=found.seconds, peak_bytes=found.peak_bytes, path=found.path)
+            more |= {} if stored is None else {"stored": stored}
+            more |= end_to_end.invariants(held, world, found.answer)
+            rows.append(row(held, f"{method}_{search.__name__}", "loop", held.truth, found.answer, **more))
+    return rows
+
+
+def interval_of(values: Iterable[float], statistic=np.median, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval of a statistic (2,000 resamples)."""
+    values = np.asarray(list(values), float)
+    index = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+    ends = np.quantile(statistic(values[index], axis=1), [0.5 - level / 2, 0.5 + level / 2])
+    return float(ends[0]), float(ends[1])
+
+
+def by_scene(rows: list[dict], key: str = "error") -> dict[str, float]:
+    """Mean over seeds, words and starts of each scene."""
+    out: dict[str, list[float]] = {}
+    for r in rows:
+        out.setdefault(r["scene"], []).append(r[key])
+    return {name: float(np.mean(v)) for name, v in out.items()}
+
+
+def summary(rows: list[dict]) -> dict[str, float]:
+    """Flat figures of all rows: errors with intervals, shares, signs, coverage, order, paired differences."""
+    out: dict[str, Any] = {}
+    groups: dict[tuple, list[dict]] = {}
+    for r in rows:
+        groups.setdefault((r["asked"], r["kind"], r["material"], r["method"]), []).append(r)
+    for (asked, kind, material, method), own in groups.items():
+        name = f"{asked}_{kind}_{material}_{method}"
+        errors = np.array([r["error"] for r in own])
+        low, high = interval_of(errors)
+        out |= {f"{name}_median": float(np.median(errors)), f"{name}_median_low": low, f"{name}_median_high": high}
+        out |= {f"{name}_mean": float(errors.mean()), f"{name}_scenes_count": len({r["scene"] for r in own})}
+        if material != "sand":
+            out[f"{name}_within_{NEAR:g}"] = float((errors <= NEAR).mean())
+        for key in ("sign_right", "cosine", "confidence", "step_seconds", "peak_bytes", "energy_left", "volume_change"):
+            if key in own[0]:
+                out[f"{name}_{key}"] = float(np.nanmean([r[key] for r in own]))
+        if asked == "outcome" and "interval_80" in own[0]:
+            out |= coverage(name, own)
+        if asked == "outcome" and method != "constant":
+            out[f"{name}_order_right"] = order_right(own)
+    for kind in {k for _, k, _, _ in groups}:
+        for method in ("outcome_match", "posterior_frames"):
+            ours = groups.get(("outcome", kind, "elastic", method))
+            theirs = groups.get(("outcome", kind, "elastic", "regression"))
+            if ours and theirs:
+                a, b = by_scene(ours), by_scene(theirs)
+                gain = [b[s] - a[s] for s in a if s in b]
+                name = f"outcome_{kind}_elastic_{method}_gain_over_regression"
+                low, high = interval_of(gain, np.mean, 0.9)
+                out |= {name: float(np.mean(gain)), f"{name}_low": low, f"{name}_high": high}
+    return out
+
+
+def coverage(name: str, rows: list[dict]) -> dict[str, float]:
+    """How often the intervals hold the hidden value, with binomial intervals, and how wide they are."""
+    out, seeds = {}, len({r.get("seed", 0) for r in rows})
+    for level in words.LEVELS:
+        key = f"interval_{round(100 * level)}"
+        inside = [r[key][0] <= r["target"] <= r[key][1] for r in rows]
+        # seeds of one scene are not independent draws
+        n = len(inside) // seeds
+        ends = binomtest(round(sum(inside) / seeds), n).proportion_ci()
+        label = f"{name}_coverage_{round(100 * level)}"
+        out |= {label: float(np.mean(inside)), f"{label}_low": float(ends.low), f"{label}_high": float(ends.high)}
+        out[f"{name}_width_{round(100 * level)}"] = float(np.mean([r[key][1] - r[key][0] for r in rows]))
+    return out
+
+
+def order_right(rows: list[dict]) -> float:
+    """Share of the pairs of scenes whose answers are ordered as their hidden values are, ties counting half."""
+    target, answer = (np.array([r[k] for r in rows]) for k in ("target", "answer"))
+    i, j = np.triu_indices(len(rows), 1)
+    apart = np.abs(target[i] - target[j]) > 0
+    signs = np.sign(answer[i] - answer[j]) * np.sign(target[i] - target[j])
+    return float((0.5 + 0.5 * signs)[apart].mean()) if apart.any() else float("nan")
+
+
+def baselines(config, materials: list[str]) -> tuple[dict, dict, dict]:
+    """The regressions, with and without the numbers of the scene, and how much of the variance words alone explain."""
+    if not config.clips:
+        print("NO CLIPS (config.clips is empty): regression and words alone are skipped", flush=True)
+        return {}, {}, {}
+    train, unseen = load_clips(config.clips)
+    trained = words.regressions(train, materials)
+    alone = words.regressions(train, materials, words_alone=True)
+    share = words.explained(alone, unseen) | {f"{m}_clips": len(r.features) for m, r in trained.items()}
+    return trained, alone, {f"regression_{k}": v for k, v in share.items()}
+
+
+def run(config, workdir: str | Path) -> dict:
+    """Everything that is not there yet, then the report."""
+    folder = Path(workdir)
+    (folder / "fields").mkdir(parents=True, exist_ok=True)
+    (folder / "answers").mkdir(exist_ok=True)
+    began = time.process_time()
+    world = clips.World(pixels=config.pixels, frames=config.frames, particles=config.particles, dx=config.dx_m)
+    scenes = manifest(config, world)
+    write_json(
+        folder / "manifest.json",
+        {h.name: {"material": h.material, "action": h.action, "shape": h.shape, "truth": h.truth} for h in scenes},
+    )
+    trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
+    prior = load_prior(config.prior) if config.prior else None
+    if prior is None:
+        print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)}, posterior, classes")
+    rows, classes, seconds = [], [], []
+    for held in tqdm(scenes, unit="scene", file=sys.stdout):
+        field = field_of(folder / "fields", held, world, config.candidates)
+        seconds.append(field.seconds)
+        rows += without_prior(held, field, trained, alone)
+        if held.kind == "training" and held.material == "elastic" and held.number < config.loop_scenes:
+            path = folder / "answers" / f"{held.name}.loop.json"
+            if not path.exists():
+                write_json(path, {"rows": in_the_loop(held, field, prior, config, world, folder / "fields")})
+            rows += json.loads(path.read_text())["rows"]
+        if prior is None:
+            continue
+        path = folder / "answers" / f"{held.name}.json"
+        if not path.exists():
+            found = {"rows": [], "classes": []}
+            if held.number < config.video_scenes:
+                found["rows"] = with_prior(held, field, prior, config, world, folder / "fields")
+            if held.kind == "training" and held.number < config.class_scenes:
+                found["classes"] = [class_row(held, prior, config, world, seed) for seed in config.seeds]
+            write_json(path, found)
+        stored = json.loads(path.read_text())
+        rows += stored["rows"]
+        classes += stored["classes"]
+    write_json(folder / "rows.json", {"rows": rows, "classes": classes})
+    figures = summary(rows) | about
+    if classes:
+        figures["class_right"] = float(np.mean([c["right"] for c in classes]))
+        for material in {c["material"] for c in classes}:
+            figures[f"class_right_{material}"] = float(
+                np.mean([c["right"] for c in classes if c["material"] == material])
+            )
+    figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "core_seconds": time.process_time() - began}
+    figures |= {"scenes_count": len(scenes), "prior": config.prior or "none", "seeds": list(config.seeds)}
+    write_report(folder, **figures)
+    return figures
+
+
+def table(figures: dict) -> str:
+    """The medians, one line per caption, kind, material and method."""
+    lines = [f"{'':55s} median   [95 %]          within {NEAR:g}  coverage 50/80/95"]
+    for key, value in figures.items():
+        if key.endswith("_median"):
+            name = key.removesuffix("_median")
+            ends = f"[{figures[f'{key}_low']:.3f}, {figures[f'{key}_high']:.3f}]"
+            near = figures.get(f"{name}_within_{NEAR:g}")
+            held = [figures.get(f"{name}_coverage_{c}") for c in (50, 80, 95)]
+            tail = "" if held[0] is None else " ".join(f"{c:.2f}" for c in held if c is not None)
+            lines.append(f"{name:55s} {value:.3f}  {ends:16s}  {'' if near is None else f'{near:.2f}':10s} {tail}")
+    return "\n".join(lines)
+
+
+def main(argv) -> None:
+    del argv
+    try:
+        print(table(run(flags.FLAGS.config, flags.FLAGS.workdir)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", str(Path(__file__).parent / "configs" / "eval_motionphysics.py"))
+    flags.DEFINE_string("workdir", "runs/motionphysics_eval", "where everything is written")
+    app.run(main)

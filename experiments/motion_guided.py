@@ -1,0 +1,265 @@
+"""Answers of a video model: guidance followed over the stored candidates, and the posterior over words.
+
+Videos and derivatives of a scene are stored (`motion_fields`), so a guidance is reduced to its pull on the one unknown
+at every candidate, <dL/dvideo, dvideo/du>, for several draws of time and noise; a search then reads between candidates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.motion_fields import Videos
+from experiments.motion_scenes import WORDS_OF, HeldOut
+from experiments.motion_words import FINE, SLOT, Belief
+from jaxphys.diffusion.prior_files import Prior
+from jaxphys.diffusion.protocol import Condition
+from jaxphys.language import captions
+from jaxphys.methods.motion_heads import Heads
+from jaxphys.methods.motion_posterior import caption_posterior
+from jaxphys.methods.motionphysics import GuidanceConfig, Guide, Prompt, guidance, recipe
+from jaxphys.scenes.clips import SCALARS
+from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
+
+METHODS = ("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Candidates as a video model sees them."""
+
+    video: jax.Array  # (K, T, H, W, 3)
+    slope: jax.Array  # its derivative with respect to the coordinate
+    true: jax.Array | None  # of the hidden value (T, H, W, 3)
+    grid: np.ndarray  # (K,)
+    colour: int  # number of the colour word, from 1
+
+
+def in_colour(held: HeldOut, grid: np.ndarray, videos: Videos) -> Shown:
+    """Puts on colours that say nothing of the material."""
+    look, view = paint_look(held), jnp.asarray(held.scene.view)
+    maps = jnp.asarray(videos.maps, jnp.float32) / 255.0
+    draw = jax.jit(lambda m, dm: jax.jvp(lambda m: paint(m, view, look), (m,), (dm,)))
+    pairs = [draw(m, jnp.asarray(dm, jnp.float32)) for m, dm in zip(maps, videos.slopes)]
+    video, slope = (jnp.stack(a) for a in zip(*pairs))
+    true = paint(maps[-1], view, look) if len(maps) > len(grid) else None
+    return Shown(video, slope, true, grid, colour_word(held))
+
+
+def colour_word(held: HeldOut) -> int:
+    """Number of the colour word, from 1."""
+    return 1 + held.number % len(COLOURS)
+
+
+def paint_look(held: HeldOut) -> Look:
+    """The colours of a scene, which follow from its number."""
+    return draw_look(jax.random.fold_in(jax.random.key(7), held.number), jnp.array(held.number % len(COLOURS)))
+
+
+def condition_of(prior: Prior, held: HeldOut, caption: Mapping[str, str], colour: int) -> Condition:
+    """The text of a caption, with the colour and the numbers of the scene."""
+    tokens = captions.tokens(caption)
+    tokens[SLOT["colour"]] = colour
+    numbers = held.numbers()
+    assert len(numbers) == len(SCALARS)
+    return prior.config.condition(prior.params, prior.text(tokens, numbers))
+
+
+def settings(method: str, prior: Prior | None, window: tuple[float, float], known: int) -> GuidanceConfig:
+    """The guidance that a name of `METHODS` stands for.
+
+    `lmd_published` runs its learned head as it starts: at the published rate 40 steps leave it there. `lmd_tuned`
+    compares differences of frames, in the time window and with the first frames that the reconstruction has.
+    """
+    if method == "reference":
+        return recipe("reference")
+    if prior is None:
+        raise ValueError(f"guidance: {method} needs a prior")
+    net, floor = prior.config.dit, prior.config.min_time
+    if method == "lmd_published":
+        return recipe("lmd", net, floor=floor)
+    if method == "lmd_tuned":
+        return recipe("lmd", net, floor=floor, cfg=3.0, head="difference", window=window, known=known)
+    if method == "reconstruction":
+        return recipe("reconstruction", net, floor=floor, window=window, known=known, draws=2)
+    if method in ("sds", "mds"):
+        return recipe(method, net, floor=floor)
+    raise ValueError(f"guidance on stored fields: method must be one of {METHODS}, got {method!r}")
+
+
+@functools.partial(jax.jit, static_argnames=("config",))
+def _pulls(guide, video, slope, true, prompt, keys, *, config):
+    """Pull on the unknown, loss and cosine with the pull of the true video, (R, K) each."""
+
+    def one(key):
+        def at(candidate):
+            v, dv = candidate
+            (loss, _), pull = jax.value_and_grad(lambda v: guidance(guide, v, prompt, config, key=key), has_aux=True)(v)
+            apart = (v - true).at[: config.known].set(0.0)
+            size = jnp.sqrt(jnp.sum(pull**2) * jnp.sum(apart**2))
+            return jnp.sum(pull * dv), loss, jnp.sum(pull * apart) / jnp.maximum(size, 1e-20)
+
+        return jax.lax.map(at, (video, slope))
+
+    return jax.lax.map(one, keys)
+
+
+def guide_of(
+    prior: Prior | None, held: HeldOut, shown: Shown, caption: Mapping[str, str], config: GuidanceConfig, seed: int
+) -> tuple[Guide, Prompt | None]:
+    """The arrays and the prompt of a guidance; the reference needs no prior."""
+    if config.kind == "reference":
+        return Guide(reference=shown.true), None
+    assert prior is not None
+    cond = condition_of(prior, held, caption, shown.colour)
+    silent = prior.config.condition(prior.params, prior.config.nothing()).text
+    heads = Heads.init(prior.config.frames, jax.random.key(seed)) if config.head == "learned" else None
+    return Guide(denoiser=prior.params["dit"], heads=heads), Prompt(cond, silent)
+
+
+def pulls(
+    prior: Prior | None,
+    held: HeldOut,
+    shown: Shown,
+    caption: Mapping[str, str],
+    config: GuidanceConfig,
+    draws: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_pulls` of a caption under several draws of the noise."""
+    guide, prompt = guide_of(prior, held, shown, caption, config, seed)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), held.number), draws)
+    out = _pulls(guide, shown.video, shown.slope, shown.true, prompt, keys, config=config)
+    return tuple(np.asarray(a, np.float64) for a in out)  # type: ignore[return-value]
+
+
+class Adam:
+    """Adam in one unknown whose steps shrink by a cosine from a twelfth of the range (Kingma and Ba, 2015)."""
+
+    def __init__(self, ends: tuple[float, float], steps: int):
+        self.ends, self.steps, self.taken, self.m, self.v = ends, steps, 0, 0.0, 0.0
+
+    def step(self, u: float, pull: float) -> float:
+        """The next value; a pull that is not finite moves nothing."""
+        span, i = self.ends[1] - self.ends[0], self.taken
+        self.taken += 1
+        pull = pull if np.isfinite(pull) else 0.0
+        self.m, self.v = 0.8 * self.m + 0.2 * pull, 0.95 * self.v + 0.05 * pull * pull
+        rate = span / 12 * (0.5 + 0.5 * np.cos(np.pi * i / self.steps)) + span / 600
+        change = self.m / (1 - 0.8 ** (i + 1)) / (np.sqrt(self.v / (1 - 0.95 ** (i + 1))) + 1e-30)
+        return float(np.clip(u - rate * change, *self.ends))
+
+
+def follow(grid: np.ndarray, pull: np.ndarray, start: float, rng: np.random.Generator, steps: int = 50) -> float:
+    """Where Adam ends that follows the pulls (R, K), one draw per step, read between the candidates.
+
+    The answer is the mean of the last eight steps.
+    """
+    adam, u, path = Adam((grid[0], grid[-1]), steps), start, []
+    for _ in range(steps):
+        u = adam.step(u, float(np.interp(u, grid, pull[rng.integers(len(pull))])))
+        path.append(u)
+    return float(np.mean(path[-8:]))
+
+
+def starts(ends: tuple[float, float], target: float, rng: np.random.Generator) -> list[float]:
+    """Two starts half a range to a whole range off, one on each side where there is room."""
+    span = ends[1] - ends[0]
+    out = []
+    for side in (-1.0, 1.0):
+        room = target - ends[0] if side < 0 else ends[1] - target
+        if room < 0.5 * span:
+            side, room = -side, span - room
+        out.append(float(target + side * rng.uniform(0.5 * span, max(room, 0.5 * span))))
+    return [float(np.clip(u, *ends)) for u in out]
+
+
+def sign_right(grid: np.ndarray, pull: np.ndarray, target: float, near: float) -> float:
+    """Share of the candidates farther than `near` from the target whose mean pull has the right sign."""
+    far = np.abs(grid - target) > near
+    return float(np.mean(np.sign(pull.mean(0)[far]) == np.sign(grid[far] - target))) if far.any() else float("nan")
+
+
+def word_weights(
+    prior: Prior,
+    held: HeldOut,
+    shown: Shown,
+    caption: Mapping[str, str],
+    *,
+    window: tuple[float, float],
+    known: int,
+    levels: int,
+    draws: int,
+    seed: int,
+) -> tuple[np.ndarray, float]:
+    """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
+
+    In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
+    of the posterior: the mean probability of the word that the best candidate shows.
+    """
+    spoken = [s for s in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if s in caption]
+    if not spoken:
+        return np.zeros(len(shown.grid)), 1.0
+    named = {s: w for s, w in caption.items() if s in captions.NAMED}
+    config = recipe(
+        "reconstruction", prior.config.dit, floor=prior.config.min_time, window=window, known=known, draws=1
+    )
+    log_weight, sure = np.zeros(len(shown.grid)), []
+    for slot in spoken:
+        words = list(captions.SLOTS[slot])
+        texts = [condition_of(prior, held, named | {slot: word}, shown.colour).text for word in words]
+        found = _posterior(
+            Guide(denoiser=prior.params["dit"]),
+            shown.video,
+            Condition(jnp.stack(texts)),
+            jax.random.fold_in(jax.random.key(seed), SLOT[slot]),
+            config=config,
+            levels=levels,
+            draws=draws,
+        )
+        column = np.asarray(found.candidates, np.float64)[:, words.index(caption[slot])]
+        log_weight += np.log(np.maximum(column, 1e-30))
+        sure.append(np.asarray(found.words)[:, words.index(caption[slot])])
+    best = int(np.argmax(log_weight))
+    return log_weight, float(np.mean([s[best] for s in sure]))
+
+
+def read_words(prior: Prior, held: HeldOut, shown: Shown, caption: Mapping[str, str], **options: Any):
+    """The belief of `word_weights` over the range, and the confidence."""
+    log_weight, sure = word_weights(prior, held, shown, caption, **options)
+    fine = np.interp(np.linspace(*held.ends, FINE), shown.grid, log_weight)
+    return Belief.of(held.ends, np.exp(fine - fine.max())), sure
+
+
+@functools.partial(jax.jit, static_argnames=("config", "levels", "draws"))
+def _posterior(guide: Any, videos, conditions, key, *, config, levels, draws):
+    return caption_posterior(guide, videos, conditions, config, levels=levels, draws=draws, key=key)
+
+
+def read_material(
+    prior: Prior,
+    held: HeldOut,
+    videos: jax.Array,
+    colour: int,
+    *,
+    window,
+    known: int,
+    levels: int,
+    draws: int,
+    seed: int,
+) -> np.ndarray:
+    """p(candidate | material word) for candidates of several materials (K, 8), words in the captions' order."""
+    net, floor = prior.config.dit, prior.config.min_time
+    config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
+    named = {s: w for s, w in held.named().items() if s != "material"}
+    texts = [condition_of(prior, held, named | {"material": m}, colour).text for m in captions.NAMED["material"]]
+    conditions, key = Condition(jnp.stack(texts)), jax.random.key(seed)
+    guide = Guide(denoiser=prior.params["dit"])
+    found = _posterior(guide, videos, conditions, key, config=config, levels=levels, draws=draws)
+    return np.asarray(found.candidates, np.float64)
