@@ -10,6 +10,7 @@ captions are errors against the centre of the word, which a look-up answers perf
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -88,11 +89,13 @@ def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.W
     if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
         scale = captions.SCALES["stiffness"]
         asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
-    rows = []
+    rows, heard = [], {}
     for seed in config.seeds:
         for n, (about, caption, target) in enumerate(asked):
             rng = np.random.default_rng([seed, held.number, n])
-            options: dict[str, Any] = dict(window=window, levels=config.levels, draws=config.draws, seed=seed)
+            options: dict[str, Any] = dict(
+                window=window, levels=config.levels, draws=config.draws, seed=seed, heard=heard
+            )
             for known in given:
                 name = "posterior_frames" if known else "posterior_text"
                 belief, sure = guided.read_words(prior, held, shown, caption, known=known, **options)
@@ -250,11 +253,35 @@ def baselines(config, materials: list[str]) -> tuple[dict, dict, dict]:
     return trained, alone, {f"regression_{k}": v for k, v in share.items()}
 
 
+def claim(folder: Path, config, prior: bool) -> None:
+    """Refuses to mix stored fields, or stored answers, of different settings.
+
+    Raises:
+        ValueError: the workdir holds others.
+    """
+    groups = {"fields": ("candidates", "pixels", "frames", "particles", "dx_m")}
+    if prior:
+        groups["answers"] = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps")
+        groups["answers"] += ("video_scenes", "property_scenes", "class_scenes")
+    for name, keys in groups.items():
+        values = {key: config[key] for key in keys}
+        if name == "answers":
+            values["prior_sha256"] = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
+        values, path = json.loads(json.dumps(values)), folder / name / "settings.json"
+        if not path.exists():
+            write_json(path, values)
+        old = json.loads(path.read_text())
+        if old != values:
+            differing = sorted(key for key in values if values[key] != old.get(key))
+            raise ValueError(f"{path.parent} was made with other settings ({differing}): choose another workdir")
+
+
 def run(config, workdir: str | Path) -> dict:
     """Everything that is not there yet, then the report."""
     folder = Path(workdir)
     (folder / "fields").mkdir(parents=True, exist_ok=True)
     (folder / "answers").mkdir(exist_ok=True)
+    claim(folder, config, bool(config.prior))
     began = time.process_time()
     world = clips.World(pixels=config.pixels, frames=config.frames, particles=config.particles, dx=config.dx_m)
     scenes = manifest(config, world)
@@ -272,7 +299,7 @@ def run(config, workdir: str | Path) -> dict:
         seconds.append(field.seconds)
         rows += without_prior(held, field, trained, alone)
         if held.kind == "training" and held.material == "elastic" and held.number < config.loop_scenes:
-            path = folder / "answers" / f"{held.name}.loop.json"
+            path = folder / "answers" / f"{held.name}.{'loop' if prior else 'reference'}.json"
             if not path.exists():
                 write_json(path, {"rows": in_the_loop(held, field, prior, config, world, folder / "fields")})
             rows += json.loads(path.read_text())["rows"]

@@ -30,14 +30,14 @@ from jaxphys.scenes.looks import paint
 class Outcome:
     """What a search with the simulator in the loop came to."""
 
-    path: list[float]  # coordinate at every step
+    path: list[float]  # coordinates
     answer: float
     seconds: float  # of one step, compilation excluded
     peak_bytes: int  # of the process so far
 
     @classmethod
     def of(cls, path: list[float], times: list[float]) -> Outcome:
-        steady = float(np.median(times[1:])) if len(times) > 1 else times[0]
+        steady = float(np.median(times[1:])) if len(times) > 1 else float("nan")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return cls(path, float(np.mean(path[-8:])), steady, memory)
 
@@ -109,12 +109,14 @@ def released(
 
         return jax.grad(loss)(values)
 
-    values, path, seconds = jnp.full(n, start, jnp.float32), [], []
+    values, path, seconds = jnp.full(n, start, jnp.float32), [start], []
     for i in range(iterations):
         began = time.monotonic()
         rate = 0.1 + 0.45 * (1.0 + np.cos(np.pi * min(i, 100) / 100))
         g = gradient(values, jax.random.fold_in(key, i))
-        values = released_update(values, jnp.nan_to_num(g), rate, *held.ends)
+        if not bool(jnp.isfinite(g).all()):  # nothing to follow: the search ends where it is
+            break
+        values = released_update(values, g, rate, *held.ends)
         path.append(float(values.mean()))
         seconds.append(time.monotonic() - began)
     return Outcome.of(path, seconds)

@@ -197,35 +197,34 @@ def word_weights(
     levels: int,
     draws: int,
     seed: int,
+    heard: dict | None = None,
 ) -> tuple[np.ndarray, float]:
     """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
 
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
-    of the posterior: the mean probability of the word that the best candidate shows.
+    of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard of a
+    scene in a slot, for other captions of the same scene.
     """
     spoken = [s for s in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if s in caption]
     if not spoken:
         return np.zeros(len(shown.grid)), 1.0
     named = {s: w for s, w in caption.items() if s in captions.NAMED}
-    config = recipe(
-        "reconstruction", prior.config.dit, floor=prior.config.min_time, window=window, known=known, draws=1
-    )
+    net, floor = prior.config.dit, prior.config.min_time
+    config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
+    guide, heard = Guide(denoiser=prior.params["dit"]), {} if heard is None else heard
     log_weight, sure = np.zeros(len(shown.grid)), []
     for slot in spoken:
         words = list(captions.SLOTS[slot])
-        texts = [condition_of(prior, held, named | {slot: word}, shown.colour).text for word in words]
-        found = _posterior(
-            Guide(denoiser=prior.params["dit"]),
-            shown.video,
-            Condition(jnp.stack(texts)),
-            jax.random.fold_in(jax.random.key(seed), SLOT[slot]),
-            config=config,
-            levels=levels,
-            draws=draws,
-        )
-        column = np.asarray(found.candidates, np.float64)[:, words.index(caption[slot])]
-        log_weight += np.log(np.maximum(column, 1e-30))
-        sure.append(np.asarray(found.words)[:, words.index(caption[slot])])
+        asked = (slot, known, seed)
+        if asked not in heard:
+            texts = [condition_of(prior, held, named | {slot: word}, shown.colour).text for word in words]
+            key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
+            conditions = Condition(jnp.stack(texts))
+            options: dict[str, Any] = dict(config=config, levels=levels, draws=draws)
+            heard[asked] = jax.device_get(_posterior(guide, shown.video, conditions, key, **options))
+        found, k = heard[asked], words.index(caption[slot])
+        log_weight += np.log(np.maximum(found.candidates[:, k].astype(np.float64), 1e-30))
+        sure.append(found.words[:, k])
     best = int(np.argmax(log_weight))
     return log_weight, float(np.mean([s[best] for s in sure]))
 

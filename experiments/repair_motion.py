@@ -66,7 +66,7 @@ def repair(
     *,
     fps: float,
     mode: str = "given",
-    steps: int = 200,
+    steps: int = 100,
 ) -> tuple[Motion, jax.Array]:
     """The repaired motion and the loss of every step.
 

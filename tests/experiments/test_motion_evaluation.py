@@ -165,6 +165,10 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
     again = eval_motionphysics.run(config, tmp_path / "out")
     assert [os.stat(p).st_mtime_ns for p in fields] == times
     assert again["outcome_flat_elastic_sds_median"] == found["outcome_flat_elastic_sds_median"]
+    with pytest.raises(ValueError, match=r"other settings \(\['draws'\]\)"):
+        eval_motionphysics.run(small(prior=config.prior, methods=("sds",), draws=3), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"other settings \(\['candidates'\]\)"):
+        eval_motionphysics.run(small(candidates=4), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert set(manifest) == {"flat_elastic_0000", "flat_elastic_0001"}
 
