@@ -331,6 +331,13 @@ def _leg(position: np.ndarray, family: Family, place: Mapping[str, int]) -> floa
     return float(np.median(np.mean(lengths, 0)))
 
 
+def _number(path: Path, arrays: Mapping[str, np.ndarray], name: str, default: float) -> float:
+    value = np.asarray(arrays.get(name, default), np.float64)
+    if value.size != 1:
+        raise ValueError(f"{path}: {name} must be one number, got shape {list(value.shape)}")
+    return float(value.reshape(()))
+
+
 def _own(path: Path, arrays: Mapping[str, np.ndarray]) -> Clip:
     rotation, translation = (np.asarray(arrays[n], np.float64) for n in ("rotation", "translation"))
     if rotation.ndim != 3 or rotation.shape[1:] != (24, 3) or translation.shape != (len(rotation), 3):
@@ -340,16 +347,23 @@ def _own(path: Path, arrays: Mapping[str, np.ndarray]) -> Clip:
         )
     values = np.concatenate([rotation.reshape(len(rotation), -1), translation], 1)
     check_frames(str(path), "a rotation or translation", values)
-    height, mass, scale = float(arrays.get("height", 1.75)), float(arrays.get("mass", 75.0)), np.ones((24, 3))
-    scale = np.asarray(arrays.get("scale", scale), np.float64)
+    body = {n: np.asarray(arrays[n], np.float64) for n in ("scale", "offset") if n in arrays}
+    for name, value in body.items():
+        if value.shape != (24, 3) or not np.isfinite(value).all() or (name == "scale" and (value <= 0).any()):
+            kind = "numbers above 0" if name == "scale" else "finite numbers"
+            raise ValueError(f"{path}: {name} must be {kind} of shape (24, 3), got {list(value.shape)}")
+    height, mass, fps = (
+        _number(path, arrays, name, default) for name, default in (("height", 1.75), ("mass", 75.0), ("fps", np.nan))
+    )
+    scale = body.get("scale", np.ones((24, 3)))
     skeleton = resize(humanoid(height, mass), scale)
-    if "offset" in arrays:
-        skeleton = dataclasses.replace(skeleton, offset=jnp.asarray(arrays["offset"], jnp.result_type(float)))
+    if "offset" in body:
+        skeleton = dataclasses.replace(skeleton, offset=jnp.asarray(body["offset"], jnp.result_type(float)))
     return Clip(
         name=_name(path),
         skeleton=skeleton,
         motion=Motion(jnp.asarray(rotation), jnp.asarray(translation)),
-        fps=float(arrays["fps"]) if "fps" in arrays else np.nan,
+        fps=fps,
         height=height,
         mass=mass,
         scale=scale,

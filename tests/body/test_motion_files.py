@@ -229,6 +229,9 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, dict, str]]:
         "joints of ours": (save(folder / "c.npz", **(own | dict(rotation=np.zeros((5, 23, 3))))), {}, "24, 3"),
         "lengths": (save(folder / "d.npz", **(good | dict(trans=np.zeros((5, 3))))), {}, "6 frames"),
         "NaN": (save(folder / "e.npz", **(good | dict(poses=hole))), {}, "first: frame 3"),
+        "scale of ours": (save(folder / "s.npz", **own, scale=np.ones((24, 0))), {}, "scale must be numbers above 0"),
+        "offset of ours": (save(folder / "o.npz", **own, offset=np.ones(3)), {}, "offset must be finite numbers"),
+        "height of ours": (save(folder / "q.npz", **own, height=np.ones(3)), {}, "height must be one number"),
         "NaN of ours": (save(folder / "f.npz", **nan), {}, "NaN"),
         "one frame": (
             save(folder / "g.npz", **{k: v[:1] if np.ndim(v) else v for k, v in good.items()}),
