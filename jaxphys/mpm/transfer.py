@@ -26,7 +26,6 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxphys.mpm.state import PAD, Grid
 from jaxphys.numerics import materialize
 
-BLOCK = 8192  # particles whose payload stays in a core's cache
 MIN_SPLIT = 16384  # particles below which splitting a scatter costs more than it gains
 IN_BOUNDS = "promise_in_bounds"  # `stencil` clips the base node, so this holds even for a lost particle
 
@@ -78,56 +77,48 @@ def weight_slopes(f: jax.Array) -> jax.Array:
     return jnp.stack([f - 1.5, 2.0 - 2.0 * f, f - 0.5])
 
 
-def _plan(geometry: Geometry, count: int) -> tuple[int, int, int]:
-    """Lanes that run side by side, blocks one after the other in each, and particles in a block.
-
-    Independent loops of one program run concurrently on a CPU, and a block stays in a core's cache.
-    """
-    lanes = 4 if count >= max(MIN_SPLIT, geometry.size // 8) else 1
-    blocks = -(-count // (lanes * BLOCK))
-    return lanes, blocks, -(-count // (lanes * blocks))
-
-
-def _padded(arrays: tuple, spare: int) -> tuple:
-    """`spare` particles more, where the last one is, that carry nothing."""
-    x, *others = arrays
-    pad = lambda a, mode: jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, spare)], mode=mode)
-    return (pad(x, "edge"), *(pad(a, "constant") for a in others)) if spare else arrays
-
-
-def _block(arrays: tuple, number, size: int) -> tuple:
-    return materialize(tuple(lax.dynamic_slice_in_dim(a, number * size, size, axis=-1) for a in arrays))
+def _parts(geometry: Geometry, count: int) -> int:
+    return 4 if count >= max(MIN_SPLIT, geometry.size // 8) else 1
 
 
 def _scatter_loop(geometry: Geometry, x, q, A, m):
-    """CPU: one offset at a time, two real channels per complex scatter; a grid for each lane, summed at the end."""
-    mass, count = m is not None, x.shape[1]
+    """CPU: one offset at a time, two real channels per complex scatter.
+
+    XLA's CPU scatter is serial, but independent scatters of one loop body run concurrently: large clouds are cut into
+    parts with a grid each, summed at the end.
+    """
+    index, f = stencil(geometry.grid, x)
+    w = weights(f)
+    # Without the barrier XLA recomputes the payload for every offset.
+    index, w, q, A, m = materialize((index, w, q, A, m))
     pair = jnp.complex128 if x.dtype == jnp.float64 else jnp.complex64
-    lanes, blocks, size = _plan(geometry, count)
-    particles = (x, q, A, m) if mass else (x, q, A)
-    particles = materialize(_padded(particles, lanes * blocks * size - count))
-    empty = jnp.zeros(geometry.size, pair), jnp.zeros(geometry.size, pair if mass else x.dtype)
+    count = x.shape[1]
+    parts = _parts(geometry, count)
+    bounds = [count * p // parts for p in range(parts + 1)]
 
-    def add_block(number, fields):
-        x, q, A, *m = _block(particles, number, size)
-        index, f = stencil(geometry.grid, x)
-        # Without the barrier XLA recomputes the weights for every offset.
-        index, w = materialize((index, weights(f)))
+    def add_offset(t, fields):
+        i, j, k = t // 9, (t // 3) % 3, t % 3
+        o = [a.astype(x.dtype) for a in (i, j, k)]
+        shift = geometry.flat(i, j, k)
+        out = []
+        for (first, second), start, end in zip(fields, bounds, bounds[1:]):
+            s = slice(start, end)
+            W = w[i, 0][s] * w[j, 1][s] * w[k, 2][s]
+            p = [W * (q[c, s] + A[c, 0, s] * o[0] + A[c, 1, s] * o[1] + A[c, 2, s] * o[2]) for c in range(3)]
+            last = p[2] if m is None else lax.complex(p[2], W * m[s])
+            node = index[s] + shift
+            out.append(
+                (
+                    first.at[node].add(lax.complex(p[0], p[1]), mode=IN_BOUNDS),
+                    second.at[node].add(last, mode=IN_BOUNDS),
+                )
+            )
+        return tuple(out)
 
-        def add_offset(t, fields):
-            i, j, k = t // 9, (t // 3) % 3, t % 3
-            o = [a.astype(x.dtype) for a in (i, j, k)]
-            W = w[i, 0] * w[j, 1] * w[k, 2]
-            p = [W * (q[c] + A[c, 0] * o[0] + A[c, 1] * o[1] + A[c, 2] * o[2]) for c in range(3)]
-            pairs = lax.complex(p[0], p[1]), lax.complex(p[2], W * m[0]) if mass else p[2]
-            node = index + geometry.flat(i, j, k)
-            return tuple(g.at[node].add(a, mode=IN_BOUNDS) for g, a in zip(fields, pairs))
-
-        return lax.fori_loop(0, 27, add_offset, fields)
-
-    fields = [lax.fori_loop(lane * blocks, (lane + 1) * blocks, add_block, empty) for lane in range(lanes)]
+    empty = jnp.zeros(geometry.size, pair), jnp.zeros(geometry.size, x.dtype if m is None else pair)
+    fields = lax.fori_loop(0, 27, add_offset, (empty,) * parts)
     a, b = (functools.reduce(jnp.add, channel) for channel in zip(*fields))
-    return (a.real, a.imag, b.real, b.imag) if mass else (a.real, a.imag, b)
+    return (a.real, a.imag, b) if m is None else (a.real, a.imag, b.real, b.imag)
 
 
 def _scatter_fused(geometry: Geometry, x, q, A, m):
@@ -178,34 +169,9 @@ def gather(geometry: Geometry, x, fields, pairing=None) -> Any:
     Returns:
         (u (3, N), M (3, 3, N), zeroth moment of the fourth field or None), and the slope (3, N) [1/m] or None.
     """
-    fields = materialize(tuple(fields))
-    particles = (x,) if pairing is None else (x, *(a for a in pairing if a is not None))
-    count = x.shape[1]
-    lanes, blocks, size = _plan(geometry, count)
-    if lanes == 1 or geometry.mesh is not None or jax.default_backend() != "cpu":
-        a = _moments(geometry, fields, *particles)
-    else:
-        particles = materialize(_padded(particles, lanes * blocks * size - count))
-        empty = (jnp.zeros(blocks * size, x.dtype),) * 16
-
-        def lane(first: int):
-            def add_block(number, sums):
-                block = _moments(geometry, fields, *_block(particles, first + number, size))
-                return tuple(lax.dynamic_update_slice_in_dim(s, b, number * size, 0) for s, b in zip(sums, block))
-
-            return lax.fori_loop(0, blocks, add_block, empty)
-
-        a = [jnp.concatenate(parts)[:count] for parts in zip(*(lane(k * blocks) for k in range(lanes)))]
-    u = jnp.stack([a[0], a[4], a[8]])
-    M = jnp.stack([jnp.stack(a[4 * c + 1 : 4 * c + 4]) for c in range(3)])
-    slope = None if pairing is None else jnp.stack(a[13:16]) * (1.0 / geometry.grid.dx)
-    return (u, M, a[12] if len(fields) == 4 else None), slope
-
-
-def _moments(geometry: Geometry, fields, x, *pairing) -> tuple:
-    """Per channel sum, and sums with o_x, o_y and o_z; the sum of the fourth field; three parts of the slope."""
     index, f = stencil(geometry.grid, x)
     w, dw = weights(f), weight_slopes(f)
+    fields = materialize(tuple(fields))
     mass = len(fields) == 4
     zero = jnp.zeros_like(x[0])
 
@@ -228,12 +194,12 @@ def _moments(geometry: Geometry, fields, x, *pairing) -> tuple:
                 sums[c][2] += wy * (s1 + 2 * s2)
             if mass:
                 fourth += wy * sum(w[k, 2] * rows[k][3] for k in range(3))
-            if pairing:
-                q, A, *m = pairing
+            if pairing is not None:
+                q, A, m = pairing
                 e, ez = zero, zero
                 for k in range(3):
                     p = [q[c] + A[c, 0] * fi + A[c, 1] * j + A[c, 2] * k for c in range(3)]
-                    paired = sum(rows[k][c] * p[c] for c in range(3)) + (rows[k][3] * m[0] if mass else 0.0)
+                    paired = sum(rows[k][c] * p[c] for c in range(3)) + (rows[k][3] * m if mass else 0.0)
                     e += w[k, 2] * paired
                     ez += dw[k, 2] * paired
                 h += wy * e
@@ -246,13 +212,17 @@ def _moments(geometry: Geometry, fields, x, *pairing) -> tuple:
             acc[4 * c + 2] += wx * sums[c][1]
             acc[4 * c + 3] += wx * sums[c][2]
         acc[12] += wx * fourth
-        if pairing:
+        if pairing is not None:
             acc[13] += dwx * h
             acc[14] += wx * hy
             acc[15] += wx * hz
         return tuple(acc)
 
-    return lax.fori_loop(0, 3, add_plane, (zero,) * 16)
+    a = lax.fori_loop(0, 3, add_plane, (zero,) * 16)
+    u = jnp.stack([a[0], a[4], a[8]])
+    M = jnp.stack([jnp.stack(a[4 * c + 1 : 4 * c + 4]) for c in range(3)])
+    slope = None if pairing is None else jnp.stack(a[13:16]) * (1.0 / geometry.grid.dx)
+    return (u, M, a[12] if mass else None), slope
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
