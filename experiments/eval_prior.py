@@ -22,10 +22,13 @@ from experiments.clip_files import Clips, load_clips
 from experiments.report import write_report
 from jaxphys.diffusion.prior import Text
 from jaxphys.diffusion.prior_files import Prior, load_prior
+from jaxphys.diffusion.protocol import Condition
 from jaxphys.diffusion.sample import sample
 from jaxphys.diffusion.schedules import Schedule
 from jaxphys.language import captions
 from jaxphys.media import write_image
+from jaxphys.methods.motion_posterior import caption_posterior
+from jaxphys.methods.motionphysics import Guide, recipe
 from jaxphys.scenes import clips as world
 from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
@@ -59,34 +62,6 @@ def generate(prior: Prior, text: Text, clip: jax.Array, known: int, steps: int, 
     return jnp.clip(0.5 * (out + 1.0), 0.0, 1.0)
 
 
-def caption_losses(prior: Prior, tokens, scalars, slot: str, clip, known: int, times, key) -> jax.Array:
-    """Error of the clean clip for each word of a slot, summed over noise levels with common noise: (words,).
-
-    The error of a prediction at time t counts (1 - t)^2 / t^2, the signal-to-noise ratio of x_t.
-    """
-    config, x = prior.config, 2.0 * clip - 1.0
-    mask = mask_of(config.frames, known)
-    hidden = jnp.asarray([name in UNKNOWN_NUMBERS.get(slot, ()) for name in world.SCALARS])
-    numbers = jnp.where(hidden, jnp.nan, scalars)
-
-    def of_word(word):
-        text = prior.text(tokens.at[SLOT[slot]].set(word), numbers)
-        cond = config.condition(prior.params, text, x, mask)
-
-        def at(t_key):
-            t, k = t_key
-            noise = jax.random.normal(k, x.shape)
-            noisy = (1.0 - t) * x + t * noise
-            v = config.dit.velocity(prior.params["dit"], noisy, t, cond)
-            clean = noisy - jnp.maximum(t, config.min_time) * v
-            free = 1.0 - mask[:, None, None, None]
-            return jnp.sum(free * (clean - x) ** 2) * ((1.0 - t) / t) ** 2
-
-        return jnp.sum(jax.lax.map(at, (times, jax.random.split(key, len(times)))))
-
-    return jax.lax.map(of_word, 1 + jnp.arange(len(captions.SLOTS[slot])))
-
-
 def painted(clips: Clips, index: np.ndarray, seed: int) -> tuple[jax.Array, np.ndarray, list[Look]]:
     """Clips in colour (n, T, H, W, 3), their tokens with the colour, and their looks (steady light)."""
     out, tokens, looks = [], clips.tokens[index].copy(), []
@@ -110,19 +85,36 @@ def height_of_body(clip: jax.Array, view: jax.Array, look: Look) -> jax.Array:
 
 
 def read_back(prior: Prior, clips: Clips, slot: str, known: int, config) -> float:
-    """Share of held-out clips for which the true word of a slot has the least error."""
+    """Share of held-out clips whose most probable word of a slot (`caption_posterior`) is the true one."""
     with_word = np.flatnonzero(clips.tokens[:, SLOT[slot]] > 0)[: config.read_back_clips]
     if not len(with_word):
         return float("nan")
     video, tokens, _ = painted(clips, with_word, 3)
-    times = jnp.linspace(config.noise_low, config.noise_high, config.noise_levels)
+    hidden = jnp.asarray([name in UNKNOWN_NUMBERS.get(slot, ()) for name in world.SCALARS])
+    look = recipe(
+        "reconstruction",
+        prior.config.dit,
+        window=(config.noise_low, config.noise_high),
+        known=known,
+        floor=prior.config.min_time,
+    )
+    guide = Guide(prior.params["dit"])
+    words = 1 + jnp.arange(len(captions.SLOTS[slot]))
+
+    def best(clip):
+        tokens, scalars, video, key = clip
+        numbers = jnp.where(hidden, jnp.nan, scalars)
+        text = jax.vmap(
+            lambda word: prior.config.condition(prior.params, prior.text(tokens.at[SLOT[slot]].set(word), numbers)).text
+        )(words)
+        options = dict(levels=config.noise_levels, draws=config.noise_draws, key=key)
+        return jnp.argmax(caption_posterior(guide, video[None], Condition(text), look, **options).words[0])
+
     keys = jax.random.split(jax.random.key(4), len(with_word))
-    losses = jax.jit(
-        lambda t, s, v, k: jax.lax.map(
-            lambda a: caption_losses(prior, *a[:2], slot, a[2], known, times, a[3]), (t, s, v, k)
-        )
-    )(jnp.asarray(tokens), jnp.asarray(clips.scalars[with_word]), video, keys)
-    return float(np.mean(np.argmin(np.asarray(losses), 1) + 1 == tokens[:, SLOT[slot]]))
+    read = jax.jit(lambda *a: jax.lax.map(best, a))(
+        jnp.asarray(tokens), jnp.asarray(clips.scalars[with_word]), video, keys
+    )
+    return float(np.mean(np.asarray(read) + 1 == tokens[:, SLOT[slot]]))
 
 
 def fitted_stiffness(prior: Prior, config) -> np.ndarray:

@@ -20,7 +20,8 @@ def get_config() -> ConfigDict:
             read_back_clips=200,
             noise_low=0.6,
             noise_high=0.98,
-            noise_levels=32,
+            noise_levels=8,
+            noise_draws=4,
             candidates=17,
             fitted_scenes=40,
         )
