@@ -152,6 +152,7 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     assert found["property_training_elastic_look_up_median"] < 0.02 and 0.0 <= found["class_right"] <= 1.0
 
 
+@pytest.mark.long
 def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_path, capsys):
     config = small(prior=tiny_prior(tmp_path / "prior.safetensors"), methods=("sds",))
     found = eval_motionphysics.run(config, tmp_path / "out")

@@ -85,6 +85,7 @@ def tiny(**changes):
     return config
 
 
+@pytest.mark.long
 def test_the_job_answers_both_prompts_and_goes_on_where_it_was(tmp_path, capsys):
     first = motionphysics.run(tiny(), tmp_path)
     said = capsys.readouterr().out
