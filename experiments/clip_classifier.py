@@ -1,7 +1,8 @@
-"""A small network that tells the material of a clip: the judge of generated clips.
+"""A small network that tells the words of a clip: the judge of generated clips.
 
 It sees grey clips with random textures, light and floors, so that nothing but the motion helps; a twin that sees one
-frame says how much a still picture gives away.
+frame says how much a still picture gives away. How often it is right on simulated clips is the most that can be asked
+of a read-back from the same pixels.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from jaxphys.language import captions
 from jaxphys.scenes.looks import COLOURS, draw_look, paint
 from jaxphys.train import Order, create_state, fit, make_step
 
-MATERIAL = list(captions.SLOTS).index("material")
-CLASSES = tuple(captions.NAMED["material"])
+HEARD = ("material", *captions.PROPERTIES, *captions.OUTCOMES)
+"""Slots that are told."""
+COLUMN = {slot: k for k, slot in enumerate(captions.SLOTS)}
+SIZES = [len(captions.SLOTS[slot]) for slot in HEARD]
 WIDTHS = (16, 32, 48, 64)
 
 
@@ -45,12 +48,12 @@ def init(key: jax.Array) -> dict:
         {"kernel": jax.random.normal(k, (3, 3, 3, a, b)) * (2.0 / (27 * a)) ** 0.5, "bias": jnp.zeros(b)}
         for k, a, b in zip(keys, sizes, sizes[1:])
     ]
-    out = jax.random.normal(keys[-1], (2 * WIDTHS[-1], len(CLASSES))) * (1.0 / WIDTHS[-1]) ** 0.5
-    return {"layers": layers, "out": out, "bias": jnp.zeros(len(CLASSES))}
+    out = jax.random.normal(keys[-1], (2 * WIDTHS[-1], sum(SIZES))) * (1.0 / WIDTHS[-1]) ** 0.5
+    return {"layers": layers, "out": out, "bias": jnp.zeros(sum(SIZES))}
 
 
-def logits(params: Any, clip: jax.Array) -> jax.Array:
-    """Scores of the classes for a grey clip (T, H, W, 1)."""
+def logits(params: Any, clip: jax.Array) -> list[jax.Array]:
+    """Scores of the words of each slot of `HEARD` for a grey clip (T, H, W, 1)."""
     x = clip[None]
     for layer in params["layers"]:
         time = 2 if x.shape[1] > 4 else 1
@@ -60,7 +63,7 @@ def logits(params: Any, clip: jax.Array) -> jax.Array:
         x = jax.nn.relu(x + layer["bias"])
     x = x[0]
     features = jnp.concatenate([x.mean((0, 1, 2)), x.max((0, 1, 2))])
-    return features @ params["out"] + params["bias"]
+    return jnp.split(features @ params["out"] + params["bias"], np.cumsum(SIZES)[:-1].tolist())
 
 
 def train(clips: Clips, workdir: str, *, still: bool, steps: int, batch: int = 32, seed: int = 0) -> Any:
@@ -69,26 +72,45 @@ def train(clips: Clips, workdir: str, *, still: bool, steps: int, batch: int = 3
     def loss(params, example, key):
         clip = grey(example["maps"], example["view"], key)
         clip = jnp.broadcast_to(clip[:1], clip.shape) if still else clip
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, clip), example["label"])
+        terms = zip(logits(params, clip), example["words"])  # words count from 1; 0: the clip has none in this slot
+        loss = [
+            jnp.where(n > 0, optax.softmax_cross_entropy_with_integer_labels(s, jnp.maximum(n - 1, 0)), 0.0)
+            for s, n in terms
+        ]
+        return sum(loss)
 
     tx = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
     order = Order(len(clips), batch, seed)
 
     def rows(step):
         i = order.indices(step)
-        return dict(maps=clips.maps[i], view=clips.view[i], label=clips.tokens[i, MATERIAL] - 1)
+        return dict(maps=clips.maps[i], view=clips.view[i], words=words_of(clips.tokens[i]))
 
     state = create_state(init, tx, key=jax.random.key(seed), ema=False)
     about = dict(still=still, steps=steps, batch=batch, seed=seed)
     return fit(make_step(loss, tx), state, rows, steps, workdir=workdir, about=about, checkpoint_every=1000).params
 
 
+def words_of(tokens: np.ndarray) -> np.ndarray:
+    """Numbers of the words in the slots of `HEARD`, (N, len(HEARD))."""
+    return tokens[:, [COLUMN[slot] for slot in HEARD]]
+
+
 @jax.jit
 def _predict(params, clips):
-    return jax.lax.map(lambda c: jnp.argmax(logits(params, c)), clips)
+    return jax.lax.map(lambda c: jnp.stack([1 + jnp.argmax(s) for s in logits(params, c)]), clips)
 
 
-def accuracy(params: Any, clips: jax.Array, labels: np.ndarray, *, still: bool = False) -> float:
-    """Share of grey clips (N, T, H, W, 1) whose material is told right."""
+def accuracy(params: Any, clips: jax.Array, tokens: np.ndarray, *, still: bool = False) -> dict[str, float]:
+    """Share of grey clips (N, T, H, W, 1) whose word is told right, of those that have one, for each slot."""
     clips = jnp.broadcast_to(clips[:, :1], clips.shape) if still else clips
-    return float(np.mean(np.asarray(_predict(params, clips)) == labels))
+    told, true = np.asarray(_predict(params, clips)), words_of(tokens)
+    right = {slot: (told == true)[true[:, k] > 0, k] for k, slot in enumerate(HEARD)}
+    return {slot: float(r.mean()) if len(r) else float("nan") for slot, r in right.items()}
+
+
+def chance(tokens: np.ndarray) -> dict[str, float]:
+    """Share of the commonest word of each slot of `HEARD`."""
+    true = words_of(tokens)
+    counts = {slot: np.bincount(true[true[:, k] > 0, k]) for k, slot in enumerate(HEARD)}
+    return {slot: float(n.max() / n.sum()) if n.sum() else float("nan") for slot, n in counts.items()}

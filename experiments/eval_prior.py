@@ -20,16 +20,14 @@ from ml_collections import config_flags
 from experiments import clip_classifier
 from experiments.clip_files import Clips, load_clips
 from experiments.report import write_report
-from jaxphys.diffusion.prior import Text
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.diffusion.protocol import Condition
-from jaxphys.diffusion.sample import sample
-from jaxphys.diffusion.schedules import Schedule
 from jaxphys.language import captions
 from jaxphys.media import write_image
 from jaxphys.methods.motion_posterior import caption_posterior
 from jaxphys.methods.motionphysics import Guide, recipe
 from jaxphys.scenes import clips as world
+from jaxphys.scenes.imagine import generate
 from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
 _CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/eval_prior.py")
@@ -42,24 +40,6 @@ UNKNOWN_NUMBERS = {  # scalars that would give the answer of a slot away
     "friction": ("friction_angle",),
     "weight": ("density",),
 }
-
-
-def mask_of(frames: int, known: int) -> jax.Array:
-    return (jnp.arange(frames) < known).astype(jnp.float32)
-
-
-def generate(prior: Prior, text: Text, clip: jax.Array, known: int, steps: int, guidance: float, key) -> jax.Array:
-    """A clip in 0..1 for a text, with the first `known` frames of `clip` (T, H, W, 3) given."""
-    config, x = prior.config, 2.0 * clip - 1.0
-    mask = mask_of(config.frames, known)
-    cond = config.condition(prior.params, text, x, mask)
-    silent = config.condition(prior.params, config.nothing(), x, mask).text
-    noise = jax.random.normal(key, config.shape)
-    schedule = Schedule.create(steps, "euler", shift=3.0)
-    # `guidance` 1 needs no second evaluation
-    options = {} if guidance == 1.0 else dict(negative=silent, guidance=guidance)
-    out = sample(prior.params["dit"], noise, cond, config.dit, schedule, grad="none", **options)
-    return jnp.clip(0.5 * (out + 1.0), 0.0, 1.0)
 
 
 def painted(clips: Clips, index: np.ndarray, seed: int) -> tuple[jax.Array, np.ndarray, list[Look]]:
@@ -124,6 +104,7 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
     """
     sizes = world.World(pixels=prior.config.pixels, frames=prior.config.frames)
     scale, errors = captions.SCALES["stiffness"], []
+    make = jax.jit(generate, static_argnames=("steps", "guidance"))
     grid = np.linspace(scale.edges[0] - 0.2, scale.edges[-1], config.candidates)
     for number in range(config.fitted_scenes):
         rng = np.random.default_rng([99_991, number])
@@ -139,7 +120,7 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
         numbers = np.asarray(world.scalars(scene), np.float32)
         numbers[world.SCALARS.index("E")] = np.nan
         text = prior.text(captions.tokens(said), numbers)
-        clip = generate(prior, text, video[0], 4, config.steps, 1.0, jax.random.key(number))
+        clip = make(prior, text, video[0, :4], steps=config.steps, guidance=1.0, key=jax.random.key(number))
         error = np.asarray(((video - clip) ** 2).mean((1, 2, 3, 4)))
         errors.append(grid[int(np.argmin(np.where(np.asarray(codes) == 0, error, np.inf)))] - scale.centre(word))
     return np.asarray(errors)
@@ -156,27 +137,27 @@ def run(config, workdir: str) -> dict:
         still: clip_classifier.train(train, str(folder / f"judge_{still}"), still=still, steps=config.judge_steps)
         for still in (False, True)
     }
-    labels = held_out.tokens[:, clip_classifier.MATERIAL] - 1
     keys = jax.random.split(jax.random.key(1), len(held_out))
     seen = jax.jit(jax.vmap(clip_classifier.grey))(held_out.maps, held_out.view, keys)
-    report["material_ceiling"] = clip_classifier.accuracy(judges[False], seen, labels)
-    report["material_first_frame"] = clip_classifier.accuracy(judges[True], seen, labels, still=True)
-    report["material_chance"] = float(np.bincount(labels).max() / len(labels))
+    ceiling = clip_classifier.accuracy(judges[False], seen, held_out.tokens)
+    first_frame = clip_classifier.accuracy(judges[True], seen, held_out.tokens, still=True)
+    for slot, value in clip_classifier.chance(held_out.tokens).items():
+        report |= {f"{slot}_ceiling": ceiling[slot], f"{slot}_first_frame": first_frame[slot], f"{slot}_chance": value}
 
     index = np.arange(min(config.samples, len(held_out)))
     video, tokens, looks = painted(held_out, index, 2)
     make = jax.jit(
-        lambda tokens, clip, key, known, guidance: generate(
-            prior, prior.text(tokens), clip, known, config.steps, guidance, key
-        ),
-        static_argnums=(3, 4),
+        lambda tokens, frames, key: generate(
+            prior, prior.text(tokens), frames, steps=config.steps, guidance=config.guidance, key=key
+        )
     )
     keys = jax.random.split(jax.random.key(5), len(index))
     for known in (0, 4):
-        made = jnp.stack([make(t, c, k, known, config.guidance) for t, c, k in zip(jnp.asarray(tokens), video, keys)])
+        made = jnp.stack([make(t, c[:known], k) for t, c, k in zip(jnp.asarray(tokens), video, keys)])
         name = "text" if known == 0 else "frames"
         grey = jax.vmap(clip_classifier.normalised)(made)
-        report[f"material_generated_from_{name}"] = clip_classifier.accuracy(judges[False], grey, labels[index])
+        for slot, value in clip_classifier.accuracy(judges[False], grey, tokens).items():
+            report[f"{slot}_generated_from_{name}"] = value
     falls = []
     for n, i in enumerate(index):
         if tokens[n, SLOT["action"]] == 1:  # dropped

@@ -45,8 +45,9 @@ def numbers(workdir):
     return {k: v for k, v in report.items() if k not in ("seconds", "date", "commit")}
 
 
-def test_a_killed_job_goes_on_to_the_identical_result(tmp_path):
-    whole = finish(job(tmp_path / "whole"))
+def test_a_killed_job_goes_on_to_the_identical_result(tmp_path, capsys):
+    fit.run(small(), tmp_path / "whole")
+    whole = capsys.readouterr().out
     assert "E: predicted relative deviation" in whole and "NOT IDENTIFIABLE" not in whole
     killed, path = tmp_path / "killed", tmp_path / "killed" / "fit.npz"
     moments = []

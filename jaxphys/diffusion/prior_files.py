@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,12 +47,18 @@ def save_prior(path: str | os.PathLike, params: Any, config: PriorConfig, mean, 
         save_file(arrays, temporary, {"prior": json.dumps(about)})
 
 
-def load_prior(path: str | os.PathLike, dtype: Any = jnp.float32) -> Prior:
-    """Reads a file of `save_prior`.
+def shipped_prior() -> Path:
+    """The file of the prior that comes with the package; its card lies beside it."""
+    return Path(str(resources.files("jaxphys") / "pretrained" / "prior.safetensors"))
+
+
+def load_prior(path: str | os.PathLike | None = None, dtype: Any = jnp.float32) -> Prior:
+    """Reads a file of `save_prior`; without a path, the prior that comes with the package.
 
     Raises:
         ValueError: the file is not of a prior, or an array is missing, extra or of another shape.
     """
+    path = shipped_prior() if path is None else path
     with safe_open(path, "numpy") as file:
         about = json.loads((file.metadata() or {}).get("prior", "{}"))
         names = set(file.keys())
