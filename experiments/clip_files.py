@@ -31,7 +31,7 @@ class Clips:
 
 
 def load_clips(folder: str | Path, *, held_out: float = 0.05) -> tuple[Clips, Clips]:
-    """The training clips and the held-out clips: the last `held_out` of the shards, of other random numbers.
+    """The training clips and the held-out clips: the last `held_out` of every shard, so of every kind of scene.
 
     Raises:
         ValueError: there is no manifest, or a shard is missing or not what the manifest says.
@@ -51,5 +51,7 @@ def load_clips(folder: str | Path, *, held_out: float = 0.05) -> tuple[Clips, Cl
         arrays = load_file(path)
         parts.append(Clips(**arrays, shard=np.full(entry["clips"], number)))
     whole = Clips(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Clips)))
-    first = len(shards) - max(1, round(held_out * len(shards)))
-    return whole.take(whole.shard < first), whole.take(whole.shard >= first)
+    sizes = np.asarray([len(p) for p in parts])
+    place = np.concatenate([np.arange(n) for n in sizes])
+    kept = place < np.repeat(sizes - np.ceil(held_out * sizes), sizes)
+    return whole.take(kept), whole.take(~kept)

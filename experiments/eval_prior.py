@@ -131,6 +131,7 @@ def run(config, workdir: str) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     prior = load_prior(config.prior)
     train, held_out = load_clips(config.clips)
+    held_out = held_out.take(np.random.default_rng(0).permutation(len(held_out)))  # else one kind of scene comes first
     report: dict = {"seed": 0, "held_out_clips_count": len(held_out)}
 
     judges = {

@@ -78,6 +78,7 @@ def example_loss(config: PriorConfig):
 
 def run(config, workdir: str) -> dict:
     train, held_out = load_clips(config.clips)
+    held_out = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:256])
     mean, deviation = normalisation(train)
     prior = prior_config(config, train.maps.shape[1], train.maps.shape[2])
     schedule = optax.warmup_cosine_decay_schedule(
@@ -106,9 +107,7 @@ def run(config, workdir: str) -> dict:
     whole = rows(held_out, slice(None))
     one = jax.jit(lambda p, row, key: loss(p, row, key))
     keys = jax.random.split(jax.random.key(1), len(held_out))
-    losses = [
-        float(one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i])) for i in range(min(256, len(held_out)))
-    ]
+    losses = [float(one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i])) for i in range(len(held_out))]
     save_prior(Path(workdir) / "prior.safetensors", state.ema, prior, mean, deviation)
     report = {
         "steps_count": int(state.step),
