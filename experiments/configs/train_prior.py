@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
             width=160,
             layers=5,
             heads=4,
-            steps=40_000,
+            steps=30_000,
             batch=36,  # divides among 2, 3 or 4 cores
             learning_rate=1e-3,
             warmup_steps=500,
