@@ -7,6 +7,7 @@ of a read-back from the same pixels.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jax
@@ -88,7 +89,10 @@ def train(clips: Clips, workdir: str, *, still: bool, steps: int, batch: int = 3
 
     state = create_state(init, tx, key=jax.random.key(seed), ema=False)
     about = dict(still=still, steps=steps, batch=batch, seed=seed)
-    return fit(make_step(loss, tx), state, rows, steps, workdir=workdir, about=about, checkpoint_every=1000).params
+    state = fit(make_step(loss, tx), state, rows, steps, workdir=workdir, about=about, checkpoint_every=1000)
+    if int(state.step) < steps:
+        sys.exit(f"asked to stop at step {int(state.step)} of {steps}: the same command goes on")
+    return state.params
 
 
 def words_of(tokens: np.ndarray) -> np.ndarray:

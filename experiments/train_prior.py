@@ -11,6 +11,7 @@ prior.safetensors in the workdir, in bfloat16.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -104,6 +105,8 @@ def run(config, workdir: str) -> dict:
         checkpoint_every=config.checkpoint_every,
         keep=2,
     )
+    if int(state.step) < config.steps:
+        sys.exit(f"asked to stop at step {int(state.step)} of {config.steps}: the same command goes on")
     whole = rows(held_out, slice(None))
     one = jax.jit(lambda p, row, key: loss(p, row, key))
     keys = jax.random.split(jax.random.key(1), len(held_out))
