@@ -86,7 +86,10 @@ def work(folder: Path, config: dict, core: int | None, numbers: list[int], done)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     import jax
 
+    parent = multiprocessing.parent_process()
     for number in numbers:
+        if parent is not None and not parent.is_alive():  # a parent that is killed does not take its children along
+            return
         began = time.process_time()
         entry = make_shard(folder, number, config) | {"core_seconds": time.process_time() - began}
         (folder / f"clips_{number:05d}.json").write_text(json.dumps(entry))
