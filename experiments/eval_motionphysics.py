@@ -18,14 +18,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from experiments import motion_classes, motion_gaps, motion_pairs
 from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
@@ -36,26 +35,33 @@ from experiments.report import write_json, write_report
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
-from jaxphys.scenes.looks import paint
 
 NEAR = 0.3  # an answer within this many decades counts as right
-STILL = 1.0  # change of the given frames between neighbouring candidates beyond which they may not be given [1/255]
+MEANS = ("bin_right", "sign_right", "cosine", "confidence", "first_change", "reachable", "order_within")
+MEANS += ("step_seconds", "peak_bytes", "energy_left", "energy_greatest", "volume_change", "stored_apart")
 
 
 def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Belief | float, **more: Any) -> dict:
     """One answer of one method."""
     if isinstance(belief, words.Belief):
-        ends = {f"interval_{round(100 * level)}": belief.interval(level) for level in words.LEVELS}
+        ends: dict[str, Any] = {f"interval_{round(100 * level)}": belief.interval(level) for level in words.LEVELS}
+        ends["reachable"] = belief.greatest(NEAR) if not held.linear else float("nan")
         answer = belief.median
     else:
         ends, answer = {}, float(belief)
     about = {"scene": held.name, "kind": held.kind, "material": held.material, "action": held.action}
     about |= {"shape": held.shape, "method": method, "asked": asked, "target": target, "answer": answer}
+    slot = words.WORDS_OF.get(held.material)
+    if asked == "property" and slot is not None:
+        more["bin_right"] = captions.SCALES[slot].word(answer) == captions.SCALES[slot].word(target)
     return about | {"error": abs(answer - target)} | ends | more
 
 
 def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> list[dict]:
-    """The rows of one scene that no video model is needed for."""
+    """The rows of one scene that no video model is needed for.
+
+    `order_within` is the order of what `outcome_match` answers to the words of several candidates of this one scene.
+    """
     caption = held.outcome_caption(field.true_outcomes())
     numbers = words.numbers_of(held.numbers())
     answers = {
@@ -68,6 +74,7 @@ def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> li
         answers["regression"] = trained[held.material].answer(held, caption, numbers)
         answers["words_alone"] = alone[held.material].answer(held, caption, numbers)
     rows = [row(held, name, "outcome", held.truth, belief) for name, belief in answers.items()]
+    rows[list(answers).index("outcome_match")]["order_within"] = words.order_within(field, held)
     said = held.property_caption()
     if words.WORDS_OF.get(held.material) in said:
         scale = captions.SCALES[words.WORDS_OF[held.material]]
@@ -81,9 +88,8 @@ def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.W
     """The rows of one scene that the prior answers."""
     videos = videos_of(folder, held, world, config.candidates)
     shown = guided.in_colour(held, field.grid, videos)
-    first = videos.maps[:-1, : config.known].astype(float)
-    change = float(np.abs(np.diff(first, axis=0)).mean((1, 2, 3, 4)).max()) if config.known else 0.0
-    given = (0, config.known) if config.known and change <= STILL else (0,)
+    change = guided.first_change(videos, config.known)
+    given = (0, config.known) if config.known and change <= guided.STILL else (0,)
     window = (config.window_low, config.window_high)
     asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
     if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
@@ -118,28 +124,18 @@ def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.W
     return rows
 
 
-def class_row(held: HeldOut, prior: Prior, config, world: clips.World, seed: int) -> dict:
-    """Does the posterior give the prompt's material the greatest share of candidates of all eight?"""
-    rng = np.random.default_rng([held.number, 99])
-    look = guided.paint_look(held)
-    drawn, classes = [], []
-    for material in clips.LAW:
-        for _ in range(2):
-            scene = jax.tree.map(np.asarray, held.scene)
-            scene = type(scene)(**{**vars(scene), "law": clips.draw_law(rng, material)})
-            stack = jax.tree.map(lambda a: np.asarray(a)[None], scene)
-            steps = clips.substeps(scene, world, held.action)
-            options: dict[str, Any] = dict(world=world, action=held.action, law=clips.LAW[material], steps=steps)
-            maps, _, codes = clips.make_clips(stack, **options)
-            if int(codes[0]) == 0:
-                drawn.append(paint(maps[0], jnp.asarray(held.scene.view), look))
-                classes.append(material)
-    options = dict(window=(config.window_low, config.window_high), levels=config.levels, draws=config.draws, seed=seed)
-    shares = guided.read_material(prior, held, jnp.stack(drawn), guided.colour_word(held), known=1, **options)
-    column = shares[:, list(captions.NAMED["material"]).index(held.material)]
-    total = {m: sum(float(c) for c, own in zip(column, classes) if own == m) for m in clips.LAW}
-    best = max(total, key=lambda m: total[m])
-    return {"scene": held.name, "material": held.material, "class": best, "right": best == held.material, "seed": seed}
+def beside(held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path) -> dict:
+    """What is asked of some scenes only: which material, two unknowns at once, and the domain gaps."""
+    found: dict[str, list[dict]] = {"rows": [], "classes": [], "pairs": []}
+    if held.kind != "training":
+        return found
+    if held.number < config.class_scenes:
+        found["classes"] = motion_classes.decisions(folder, held, field, prior, config, world)
+    if held.number < config.pair_scenes and held.material in motion_pairs.ENDS:
+        found["pairs"] = motion_pairs.rows_of(folder, held, prior, config, world)
+    if held.number < config.gap_scenes and held.material == "elastic":
+        found["rows"] = motion_gaps.rows_of(folder, held, field, prior, config, world, row=row)
+    return found
 
 
 def in_the_loop(
@@ -161,7 +157,8 @@ def in_the_loop(
                 pull = guided.pulls(prior, held, shown, caption, settings, config.draws, config.seeds[0])[0]
                 stored = guided.follow(field.grid, pull, begin, np.random.default_rng(0), config.loop_steps)
             more = dict(start=begin, step_seconds=found.seconds, peak_bytes=found.peak_bytes, path=found.path)
-            more |= {} if stored is None else {"stored": stored}
+            if stored is not None and search is end_to_end.exact:
+                more["stored_apart"] = abs(stored - found.answer)
             more |= end_to_end.invariants(held, world, found.answer)
             rows.append(row(held, f"{method}_{search.__name__}", "loop", held.truth, found.answer, **more))
     return rows
@@ -189,6 +186,8 @@ def summary(rows: list[dict]) -> dict[str, float]:
     groups: dict[tuple, list[dict]] = {}
     for r in rows:
         groups.setdefault((r["asked"], r["kind"], r["material"], r["method"]), []).append(r)
+        if r["asked"] == "outcome" and r["kind"] != "training":
+            groups.setdefault((r["asked"], "new", r["material"], r["method"]), []).append(r)
     for (asked, kind, material, method), own in groups.items():
         name = f"{asked}_{kind}_{material}_{method}"
         errors = np.array([r["error"] for r in own])
@@ -197,9 +196,10 @@ def summary(rows: list[dict]) -> dict[str, float]:
         out |= {f"{name}_mean": float(errors.mean()), f"{name}_scenes_count": len({r["scene"] for r in own})}
         if material != "sand":
             out[f"{name}_within_{NEAR:g}"] = float((errors <= NEAR).mean())
-        for key in ("sign_right", "cosine", "confidence", "step_seconds", "peak_bytes", "energy_left", "volume_change"):
-            if key in own[0]:
-                out[f"{name}_{key}"] = float(np.nanmean([r[key] for r in own]))
+        for key in MEANS:
+            known = [r[key] for r in own if np.isfinite(r.get(key, np.nan))]
+            if known:
+                out[f"{name}_{key}"] = float(np.mean(known))
         if asked == "outcome" and "interval_80" in own[0]:
             out |= coverage(name, own)
         if asked == "outcome" and method != "constant":
@@ -259,10 +259,10 @@ def claim(folder: Path, config, prior: bool) -> None:
     Raises:
         ValueError: the workdir holds others.
     """
-    groups = {"fields": ("candidates", "pixels", "frames", "particles", "dx_m")}
+    groups = {"fields": ("candidates", "class_candidates", "pair_candidates", "pixels", "frames", "particles", "dx_m")}
     if prior:
         groups["answers"] = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps")
-        groups["answers"] += ("video_scenes", "property_scenes", "class_scenes")
+        groups["answers"] += ("video_scenes", "property_scenes", "class_scenes", "pair_scenes", "gap_scenes")
     for name, keys in groups.items():
         values = {key: config[key] for key in keys}
         if name == "answers":
@@ -292,8 +292,8 @@ def run(config, workdir: str | Path) -> dict:
     trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
     prior = load_prior(config.prior) if config.prior else None
     if prior is None:
-        print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)}, posterior, classes")
-    rows, classes, seconds = [], [], []
+        print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)} and every posterior")
+    rows, classes, pairs, seconds = [], [], [], []
     for held in tqdm(scenes, unit="scene", file=sys.stdout):
         field = field_of(folder / "fields", held, world, config.candidates)
         seconds.append(field.seconds)
@@ -303,27 +303,22 @@ def run(config, workdir: str | Path) -> dict:
             if not path.exists():
                 write_json(path, {"rows": in_the_loop(held, field, prior, config, world, folder / "fields")})
             rows += json.loads(path.read_text())["rows"]
-        if prior is None:
-            continue
         path = folder / "answers" / f"{held.name}.json"
-        if not path.exists():
-            found = {"rows": [], "classes": []}
+        if prior is None:
+            found = beside(held, field, None, config, world, folder / "fields")
+        elif not path.exists():
+            found = beside(held, field, prior, config, world, folder / "fields")
             if held.number < config.video_scenes:
-                found["rows"] = with_prior(held, field, prior, config, world, folder / "fields")
-            if held.kind == "training" and held.number < config.class_scenes:
-                found["classes"] = [class_row(held, prior, config, world, seed) for seed in config.seeds]
+                found["rows"] += with_prior(held, field, prior, config, world, folder / "fields")
             write_json(path, found)
-        stored = json.loads(path.read_text())
-        rows += stored["rows"]
-        classes += stored["classes"]
-    write_json(folder / "rows.json", {"rows": rows, "classes": classes})
-    figures = summary(rows) | about
-    if classes:
-        figures["class_right"] = float(np.mean([c["right"] for c in classes]))
-        for material in {c["material"] for c in classes}:
-            figures[f"class_right_{material}"] = float(
-                np.mean([c["right"] for c in classes if c["material"] == material])
-            )
+        else:
+            found = json.loads(path.read_text())
+        rows += found["rows"]
+        classes += found["classes"]
+        pairs += found["pairs"]
+    write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
+    figures = summary(rows) | motion_gaps.lost(rows) | about
+    figures |= motion_classes.figures(classes) | motion_pairs.figures(pairs)
     figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "core_seconds": time.process_time() - began}
     figures |= {"scenes_count": len(scenes), "prior": config.prior or "none", "seeds": list(config.seeds)}
     write_report(folder, **figures)
@@ -334,13 +329,15 @@ def table(figures: dict) -> str:
     """The medians, one line per caption, kind, material and method."""
     lines = [f"{'':55s} median   [95 %]          within {NEAR:g}  coverage 50/80/95"]
     for key, value in figures.items():
-        if key.endswith("_median"):
+        if f"{key}_low" in figures and key.endswith("_median"):
             name = key.removesuffix("_median")
             ends = f"[{figures[f'{key}_low']:.3f}, {figures[f'{key}_high']:.3f}]"
             near = figures.get(f"{name}_within_{NEAR:g}")
             held = [figures.get(f"{name}_coverage_{c}") for c in (50, 80, 95)]
             tail = "" if held[0] is None else " ".join(f"{c:.2f}" for c in held if c is not None)
             lines.append(f"{name:55s} {value:.3f}  {ends:16s}  {'' if near is None else f'{near:.2f}':10s} {tail}")
+        elif key.startswith(("class_", "pair_")) or key.endswith("_lost_mean"):
+            lines.append(f"{key:70s} {value:.3f}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ class Videos:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Candidates of any laws in one scene, simulated and drawn."""
+
+    maps: np.ndarray  # (M, T, H, W, 3) uint8
+    outcomes: np.ndarray  # in the order of `captions.OUTCOMES` (M, 6)
+    codes: np.ndarray  # 0 where the clip is sound (M,)
+    seconds: float
+
+
 def coordinates(held: HeldOut, count: int) -> np.ndarray:
     """The grid of candidates, evenly over the range."""
     return np.linspace(*held.ends, count)
@@ -71,7 +82,7 @@ def outcomes_at(held: HeldOut, world: clips.World, coordinate: Any, steps: int) 
     return _outcomes(laws, particles, boundaries, world=world, steps=steps, first=held.first)
 
 
-def make_field(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True, **others: float) -> Field:
+def make_field(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True, finer: int = 1) -> Field:
     """Simulates the candidates and the hidden value without drawing them, each with as few substeps as it is stable.
 
     Args:
@@ -79,16 +90,15 @@ def make_field(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool 
         world: sizes.
         grid: coordinates.
         truth: whether the hidden value is simulated too.
-        others: parameters that the candidates, not the hidden law, take in place of the true ones.
+        finer: factor on the substeps.
     """
     began = time.monotonic()
-    own = {name: np.float32(value) for name, value in others.items()}
     particles, rows = held.particles(held.scene), []
     boundaries = jax.tree.map(jnp.asarray, held.boundaries(world, held.scene, held.block))
-    pairs = [(u, held.law(u, **own)) for u in grid] + ([(held.truth, held.scene.law)] if truth else [])
+    pairs = [(u, held.law(u)) for u in grid] + ([(held.truth, held.scene.law)] if truth else [])
     for u, law in pairs:
         laws = (law, *held.others)
-        steps = held.substeps(world, np.array([u]))
+        steps = finer * held.substeps(world, np.array([u]))
         rows.append(_outcomes(laws, particles, boundaries, world=world, steps=steps, first=held.first))
     rows = jax.device_get(rows)
     table = np.asarray([[float(getattr(found, name)) for name in OUTCOMES] for found, _ in rows])
@@ -109,8 +119,11 @@ def _video(law, tangent, others, particles, boundaries, scene, *, world, steps, 
     return jax.jvp(maps_of, (law,), (tangent,))
 
 
-def make_videos(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True) -> Videos:
-    """Simulates and draws the candidates with exact derivatives by forward mode, and the hidden value."""
+def make_videos(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True, finer: int = 1) -> Videos:
+    """Simulates and draws the candidates with exact derivatives by forward mode, and the hidden value.
+
+    The arguments are those of `make_field`.
+    """
     began = time.monotonic()
     boundaries = jax.tree.map(jnp.asarray, held.boundaries(world, held.scene, held.block))
     given = (held.others, held.particles(held.scene), boundaries, held.scene)
@@ -118,15 +131,36 @@ def make_videos(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool
     for u in [*grid, *([held.truth] if truth else [])]:
         law = lambda u: jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), held.law(u))
         pair = jax.jvp(law, (jnp.float32(u),), (jnp.float32(1.0),))
-        steps = held.substeps(world, np.array([u]))
+        steps = finer * held.substeps(world, np.array([u]))
         drawn, slope = jax.device_get(_video(*pair, *given, world=world, steps=steps, name=held.law_name))
         maps.append(np.round(np.clip(drawn, 0.0, 1.0) * 255.0).astype(np.uint8))
         slopes.append(slope.astype(np.float16))
     return Videos(np.stack(maps), np.stack(slopes[: len(grid)]), time.monotonic() - began)
 
 
+def draw_laws(held: HeldOut, world: clips.World, laws: Sequence[tuple[str, Any]]) -> Drawn:
+    """Simulates and draws the body of a scene with other laws.
+
+    Args:
+        held: scene of one body.
+        world: sizes.
+        laws: name (a key of `mpm.materials.LAWS`) and law of each candidate.
+    """
+    began, rows = time.monotonic(), []
+    # actions that put nothing into the scene share a program
+    action = held.action if held.action in clips.ARRANGEMENT else "dropped"
+    for name, law in laws:
+        scene = dataclasses.replace(held.scene, law=law)
+        steps = clips.substeps(scene, world, action)
+        stack = jax.tree.map(lambda a: np.asarray(a)[None], scene)
+        rows.append(jax.device_get(clips.make_clips(stack, world=world, action=action, law=name, steps=steps)))
+    table = np.asarray([[float(getattr(found, slot)[0]) for slot in OUTCOMES] for _, found, _ in rows])
+    codes = np.asarray([int(code[0]) for _, _, code in rows])
+    return Drawn(np.concatenate([maps for maps, _, _ in rows]), table, codes, time.monotonic() - began)
+
+
 def store(path: Path, value: Any) -> None:
-    """Writes a `Field` or `Videos`, whole or not at all."""
+    """Writes a `Field`, `Videos` or `Drawn`, whole or not at all."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **{f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
 
@@ -146,11 +180,11 @@ def restore(path: Path, kind: type) -> Any:
         raise ValueError(f"{path} holds no {kind.__name__} ({error}); delete it to make it again") from error
 
 
-def field_of(folder: Path, held: HeldOut, world: clips.World, count: int, **others: float) -> Field:
+def field_of(folder: Path, held: HeldOut, world: clips.World, count: int) -> Field:
     """The stored field of a scene, made where it is missing."""
     path = folder / f"{held.name}.npz"
     if not path.exists():
-        store(path, make_field(held, world, coordinates(held, count), **others))
+        store(path, make_field(held, world, coordinates(held, count)))
     return restore(path, Field)
 
 

@@ -41,15 +41,24 @@ class Shown:
     colour: int  # number of the colour word, from 1
 
 
-def in_colour(held: HeldOut, grid: np.ndarray, videos: Videos) -> Shown:
-    """Puts on colours that say nothing of the material."""
-    look, view = paint_look(held), jnp.asarray(held.scene.view)
+def in_colour(held: HeldOut, grid: np.ndarray, videos: Videos, look: Look | None = None) -> Shown:
+    """Puts on colours that say nothing of the material; None: those of the scene."""
+    look, view = paint_look(held) if look is None else look, jnp.asarray(held.scene.view)
     maps = jnp.asarray(videos.maps, jnp.float32) / 255.0
     draw = jax.jit(lambda m, dm: jax.jvp(lambda m: paint(m, view, look), (m,), (dm,)))
     pairs = [draw(m, jnp.asarray(dm, jnp.float32)) for m, dm in zip(maps, videos.slopes)]
     video, slope = (jnp.stack(a) for a in zip(*pairs))
     true = paint(maps[-1], view, look) if len(maps) > len(grid) else None
     return Shown(video, slope, true, grid, colour_word(held))
+
+
+STILL = 1.0  # change of the given frames between neighbouring candidates beyond which they may not be given [1/255]
+
+
+def first_change(videos: Videos, known: int) -> float:
+    """Greatest mean change of the first frames between neighbouring candidates [1/255]."""
+    first = videos.maps[: len(videos.slopes), :known].astype(float)
+    return float(np.abs(np.diff(first, axis=0)).mean((1, 2, 3, 4)).max()) if known else 0.0
 
 
 def colour_word(held: HeldOut) -> int:

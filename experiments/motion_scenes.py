@@ -37,6 +37,7 @@ WORDS_OF = {material: slot for slot, (_, of) in clips.WORDS.items() for material
 """Material -> the slot whose words name its main parameter."""
 BULK = (10**4.3, 10**5.5)  # of water [Pa], which the training clips do not vary
 KINDS = ("training", "hollow", "shape", "splat", "fast", "obstacle", "two", "flat")
+PEER = "taichi"  # another simulator, whose candidates experiments/bench/peer_clips.py puts beside a scene's own
 ROBOT = Path(__file__).resolve().parent / "assets" / "playbot_8k.ply"
 MEASURED = {  # actions whose outcomes have words
     "solid": ("dropped", "thrown", "poked"),
@@ -90,10 +91,10 @@ class HeldOut:
         value = float(getattr(self.scene.law, self.unknown))
         return value if self.linear else float(np.log10(value))
 
-    def law(self, coordinate, **others) -> Any:
+    def law(self, coordinate) -> Any:
         """The law with another value of the unknown, which may be traced."""
         value = jnp.asarray(coordinate if self.linear else 10.0**coordinate, jnp.float32)
-        return dataclasses.replace(self.scene.law, **{self.unknown: value}, **others)
+        return dataclasses.replace(self.scene.law, **{self.unknown: value})
 
     def boundaries(self, world: clips.World, scene: clips.ClipScene, block: Any) -> tuple:
         """What acts beside gravity; of a scene and an obstacle that may be traced."""
@@ -266,6 +267,27 @@ def _onto_another(rng, scene, world, material):
     x, v = np.concatenate([over, under]), np.concatenate([scene.v, np.zeros_like(under)])
     volumes = np.repeat(np.float32([scene.volume, below.volume]), [len(over), len(under)])
     return dataclasses.replace(scene, x=np.float32(x), v=np.float32(v)), below.law, volumes
+
+
+def blind(held: HeldOut) -> HeldOut:
+    """The scene with no number of its law known but the density: for questions that are about more than the unknown."""
+    law = held.scene.law
+    hidden = {name: np.float32(np.nan) for name in clips.SCALARS[:4] if hasattr(law, name)}
+    return dataclasses.replace(held, scene=dataclasses.replace(held.scene, law=dataclasses.replace(law, **hidden)))
+
+
+def split_particles(held: HeldOut, rng: np.random.Generator) -> HeldOut:
+    """The scene with two particles for each, a quarter of their distance to either side, in no particular direction."""
+    scene, n = held.scene, len(held.scene.x)
+    away = rng.normal(size=(n, 3))
+    away *= 0.25 * np.cbrt(np.asarray(held.volumes))[:, None] / np.linalg.norm(away, axis=1)[:, None]
+    x = np.stack([scene.x - away, scene.x + away], 1).reshape(2 * n, 3)
+    twice = {name: np.repeat(getattr(scene, name), 2, axis=0) for name in ("v", "texture")}
+    scene = dataclasses.replace(scene, x=np.float32(x), volume=np.float32(0.5 * scene.volume), **twice)
+    counts = tuple(2 * n for n in held.counts)
+    return dataclasses.replace(
+        held, scene=scene, first=2 * held.first, volumes=np.repeat(0.5 * held.volumes, 2), counts=counts
+    )
 
 
 def manifest(config: Any, world: clips.World) -> list[HeldOut]:

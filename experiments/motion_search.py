@@ -71,7 +71,7 @@ class Small(HeldOut):
     def ends(self) -> tuple[float, float]:
         return self.span
 
-    def law(self, coordinate, **others) -> Any:
+    def law(self, coordinate) -> Any:
         value = coordinate if self.linear else 10.0**coordinate
         law = dataclasses.replace(self.scene.law, **{self.unknown: value})
         return shrunk(law, self.scale)
@@ -95,23 +95,6 @@ def shrunk(law: Any, scale: float) -> Any:
     """
     powers = {name: POWER[b.unit] for name, b in law.bounds.items() if b.unit in POWER}
     return dataclasses.replace(law, **{name: getattr(law, name) * scale**p for name, p in powers.items()})
-
-
-def classes_of(prompt: str, unsure: float, most: int) -> list[tuple[language.Proposal, float]]:
-    """The proposal and its weight; where it is unsure, its alternatives share what it leaves."""
-    first = language.propose(prompt)
-    if first.confidence >= unsure or most < 2:
-        return [(first, 1.0)]
-    found, models = [first], {first.model}
-    for name in first.alternatives:
-        other = language.propose(name)
-        if other.model not in models and len(found) < most:
-            found.append(other)
-            models.add(other.model)
-    if len(found) == 1:
-        return [(first, 1.0)]
-    rest = (1.0 - first.confidence) / (len(found) - 1)
-    return [(p, first.confidence if p is first else rest) for p in found]
 
 
 def small_scene(

@@ -55,6 +55,11 @@ class Belief:
     def median(self) -> float:
         return self.quantile(0.5)
 
+    def greatest(self, near: float) -> float:
+        """The greatest probability that any answer has of being within `near`: what words that say this much allow."""
+        inside = np.abs(self.values[:, None] - self.values) <= near + 1e-9
+        return float((inside @ self.weights).max())
+
     def interval(self, level: float) -> tuple[float, float]:
         """The central interval of a probability."""
         return self.quantile(0.5 - level / 2), self.quantile(0.5 + level / 2)
@@ -93,15 +98,50 @@ def proposal(held: HeldOut, caption: Mapping[str, str]) -> Belief:
     return normal(held.ends, mean, max(spread / 4, 0.05 * (held.ends[1] - held.ends[0])))
 
 
-def by_outcomes(field: Field, held: HeldOut, caption: Mapping[str, str], softness: float = 0.1) -> Belief:
-    """`outcome_match` on outcomes interpolated between the sound candidates."""
+def roughness(grid: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How far values between candidates may be from a straight line: deviations like `values` (K, ...).
+
+    A candidate is off the line through its two neighbours by a residual r. Where the values scatter by s about a line,
+    r has the variance 3/2 s^2, and a further value is off the interpolation by 5/3 s^2 on average: so r^2 serves, as a
+    mean over a candidate and its neighbours.
+
+    >>> roughness(np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 4.0])).tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    if len(grid) < 3:
+        return np.zeros(values.shape)
+    share = ((grid[1:-1] - grid[:-2]) / (grid[2:] - grid[:-2])).reshape(-1, *[1] * (values.ndim - 1))
+    off = values[1:-1] - (1.0 - share) * values[:-2] - share * values[2:]
+    square = np.concatenate([off[:1], off, off[-1:]]) ** 2
+    near = np.abs(np.subtract.outer(np.arange(len(grid)), np.arange(len(grid)))) <= 1
+    return np.sqrt(np.tensordot(near / near.sum(1, keepdims=True), square, 1))
+
+
+def by_outcomes(field: Field, held: HeldOut, caption: Mapping[str, str], softness: float = 0.05) -> Belief:
+    """`outcome_match` on outcomes interpolated between the sound candidates, as uncertain as they scatter."""
     sound = field.sound
     if not sound.any():
         return constant(held)
-    values = np.linspace(*held.ends, FINE)
-    table = [np.interp(values, field.grid[sound], field.outcomes[:-1][sound, i]) for i in range(6)]
-    match = compare(Outcomes(*(np.asarray(row, np.float32) for row in table)), caption, softness=softness)
+    values, grid, rows = np.linspace(*held.ends, FINE), field.grid[sound], field.outcomes[:-1][sound]
+    between = lambda table: Outcomes(*(np.interp(values, grid, column).astype(np.float32) for column in table.T))
+    match = compare(between(rows), caption, softness=softness, deviation=between(roughness(grid, rows)))
     return Belief.of(held.ends, np.asarray(match.probability))
+
+
+def order_within(field: Field, held: HeldOut, every: int = 4) -> float:
+    """Share of pairs of candidates of one scene that are answered in their order, ties counting half.
+
+    Each candidate stands for the hidden value in turn: its outcome words are matched with the others'.
+    """
+    answers = []
+    for k in np.flatnonzero(field.sound)[::every]:
+        rest = field.codes.copy()
+        rest[k] = 1
+        said = held.outcome_caption(Outcomes(*field.outcomes[k]))
+        answers.append(by_outcomes(dataclasses.replace(field, codes=rest), held, said).median)
+    i, j = np.triu_indices(len(answers), 1)
+    signs = np.sign(np.array(answers)[j] - np.array(answers)[i]) if len(answers) > 1 else np.zeros(0)
+    return float((0.5 + 0.5 * signs).mean()) if len(signs) else float("nan")
 
 
 @dataclasses.dataclass(frozen=True)

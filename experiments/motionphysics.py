@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
@@ -33,7 +32,9 @@ from ml_collections import ConfigDict, config_flags
 from experiments import motion_guided as guided
 from experiments import simulate
 from experiments.motion_fields import Field, Videos, coordinates, make_field, make_videos, restore, store
-from experiments.motion_search import Small, belief_of, classes_of, misfit, opposite, refine, small_scene
+from experiments.motion_parts import body_points, parse_parts, split
+from experiments.motion_proposals import proposals_of, provider_of
+from experiments.motion_search import Small, belief_of, misfit, opposite, refine, small_scene
 from experiments.motion_words import Belief
 from experiments.report import write_json, write_report
 from jaxphys import language, media, mpm
@@ -84,62 +85,6 @@ class Clock(dict):
 def spoken(prompt: str) -> dict[str, str]:
     """The words of the prompt that are in the vocabulary of the clips."""
     return captions.parse(prompt)[0]
-
-
-def parse_parts(config) -> list[tuple[np.ndarray, str]]:
-    """Boxes (2, 3) and prompts of `config.parts`.
-
-    Raises:
-        ValueError: an entry is not six numbers, a colon and a prompt.
-    """
-    out = []
-    for entry in config.parts:
-        box, _, prompt = entry.partition(":")
-        try:
-            corners = np.array([float(a) for a in box.split(",")]).reshape(2, 3)
-        except ValueError:
-            raise ValueError(f'config.parts: expected "x0,y0,z0,x1,y1,z1: prompt", got {entry!r}') from None
-        if not prompt.strip() or not (corners[0] < corners[1]).all():
-            raise ValueError(f"config.parts: needs a prompt and a box with lower < upper corner, got {entry!r}")
-        out.append((corners, prompt.strip()))
-    return out
-
-
-def split(job: simulate.Job, boxes: list[np.ndarray], drop: float) -> simulate.Job:
-    """The job with its particles in parts: k + 1 in box k, 0 in none; Gaussians of a part follow one another."""
-    setup, n = job.setup, len(job.setup.gaussians)
-    x = np.asarray(setup.particles.x, np.float64) - [0.0, 0.0, drop]
-    part = np.zeros(len(x), int)
-    for k, box in enumerate(boxes):
-        inside = ((x >= box[0]) & (x <= box[1])).all(1)
-        if not inside[:n].any():
-            raise ValueError(
-                f"config.parts: box {k} holds nothing of the object, which spans {x.min(0).round(3).tolist()} to "
-                f"{x.max(0).round(3).tolist()}"
-            )
-        part[inside] = k + 1
-    order = np.concatenate([np.argsort(part[:n], kind="stable"), np.arange(n, len(x))])
-    particles = jax.tree.map(lambda a: a[order], setup.particles)
-    part = part[order]
-    particles = dataclasses.replace(particles, material=jnp.asarray(part, jnp.int32))
-    ends = np.cumsum([0, *np.bincount(part[:n], minlength=len(boxes) + 1)])
-    volumes = np.bincount(part, np.asarray(particles.volume, np.float64), minlength=len(boxes) + 1)
-    parts = tuple(
-        dataclasses.replace(setup.parts[0], name=f"part {k}", gaussians=slice(int(a), int(b)), volume=float(v))
-        for k, (a, b, v) in enumerate(zip(ends[:-1], ends[1:], volumes))
-    )
-    gaussians = setup.gaussians.select(order[:n])
-    laws = setup.laws * len(parts)
-    setup = dataclasses.replace(setup, gaussians=gaussians, particles=particles, parts=parts, laws=laws)
-    return dataclasses.replace(job, setup=setup)
-
-
-def body_points(job: simulate.Job, of: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Points evenly inside the object, 0 for those of a part and 1, 2 ... for the others in order, and its volume."""
-    setup, n = job.setup, len(job.setup.gaussians)
-    part = np.asarray(setup.particles.material)[n:]
-    index = np.where(part == of, 0, np.where(part < of, part + 1, part))
-    return np.asarray(setup.particles.x, np.float64)[n:], index, sum(p.volume for p in setup.parts)
 
 
 def candidates(small: Small, world: clips.World, config, path: Path) -> Field:
@@ -246,11 +191,14 @@ def run(config: ConfigDict, workdir: str | Path) -> dict:
     prompts = [config.prompt, *(prompt for _, prompt in parts)]
     said = [spoken(prompt) for prompt in prompts]
     with clock.stage("proposal"):
-        job = split(simulate.prepare(config), [box for box, _ in parts], config.drop_m)
-        chosen = [classes_of(prompt, config.unsure, config.classes) for prompt in prompts]
+        job = split(simulate.prepare(config), [place for place, _ in parts], config)
         prior = load_prior(config.prior) if config.prior else None
+        provider_of(config)
+        for prompt in prompts:
+            language.propose(prompt)  # what is wrong with the words shows before anything is written
         folder.mkdir(parents=True, exist_ok=True)
         simulate.claim_workdir(folder, config)
+        chosen = proposals_of(prompts, config, folder / "proposals.json")
     for found in chosen:
         print(found[0][0].report())
     with clock.stage("preview"):
@@ -295,7 +243,7 @@ def run(config: ConfigDict, workdir: str | Path) -> dict:
         both = [draw_frames(full, moved) for full, moved in pair]
         media.write_video(folder / "compare.mp4", np.concatenate(both, 2), job.setup.config.fps)
         media.write_image(folder / "compare.png", np.concatenate([b[len(b) // 2] for b in both], 1))
-    figures = report(config, answers, fields, clock, preview)
+    figures = report(config, chosen[0][0][0], answers, fields, clock, preview)
     scale = answers["prompt"].small.scale
     for when, (full, moved) in zip(("before", "after"), pair):
         for slot, (number, word, wanted) in measured_words(full, moved, said[0], scale).items():
@@ -322,10 +270,12 @@ def tell(name: str, answer: Answer, level: float) -> None:
         print(f"NOT REACHED: no value in the range does what {name} asks; this one comes nearest", flush=True)
 
 
-def report(config, answers: dict[str, Answer], fields: list[Field], clock: Clock, preview: float) -> dict:
+def report(
+    config, proposal: language.Proposal, answers: dict[str, Answer], fields: list[Field], clock: Clock, preview: float
+) -> dict:
     """Flat keys."""
-    proposal: language.Proposal = language.propose(config.prompt)
     out: dict[str, Any] = {"prompt": config.prompt, "material": proposal.material, "confidence": proposal.confidence}
+    out |= {"provider": proposal.provider, "refusals": list(proposal.refusals)}
     for name, answer in answers.items():
         small, (lo, hi) = answer.small, answer.ends(config.level)
         values = {

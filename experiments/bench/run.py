@@ -4,9 +4,9 @@
     python -m experiments.bench.run mpm      one
 
 A benchmark is a module of this folder with a docstring, `PEERS = ("warp", "taichi")` (modules that it imports inside
-functions only), and a command line `python -m experiments.bench.NAME --out PATH` that writes its rows with
-`report.write_bench`; here PATH is experiments/results/bench_NAME.json. A comparison whose peer is missing is recorded
-as not measured; a missed bar is recorded as missed, and the exit status is 1.
+functions only; empty: it has none), and a command line `python -m experiments.bench.NAME --out PATH` that writes its
+rows with `report.write_bench`; here PATH is experiments/results/bench_NAME.json. A comparison whose peer is missing
+is recorded as not measured; a missed bar is recorded as missed, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ FOLDER = Path(__file__).resolve().parent
 RESULTS = ROOT / "experiments/results"
 
 
-def peers_of(path: Path) -> tuple[str, ...]:
-    """The PEERS of a benchmark, read without importing it."""
+def peers_of(path: Path) -> tuple[str, ...] | None:
+    """The PEERS of a benchmark, read without importing it; None: the module is none."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "PEERS" for t in node.targets):
             return tuple(ast.literal_eval(node.value))
-    return ()
+    return None
 
 
 def main(argv: list[str]) -> int:
     # a benchmark says PEERS; other modules of the folder are what benchmarks share
-    known = {p.stem: peers for p in sorted(FOLDER.glob("*.py")) if (peers := peers_of(p))}
+    known = {p.stem: peers for p in sorted(FOLDER.glob("*.py")) if (peers := peers_of(p)) is not None}
     unknown = set(argv) - set(known)
     if unknown:
         print(f"unknown benchmarks {sorted(unknown)}; known: {sorted(known)}")

@@ -5,7 +5,10 @@
 
 Hardware: one CPU core. Time: 5 to 15 core-seconds a scene for the outcomes of 17 candidates, about half a minute for
 their videos and derivatives, a minute for the methods of the prior (3 seeds), eight minutes for a scene with the
-simulator in the loop. Scenes are stored one by one: several processes may share the workdir, each with some scenes
+simulator in the loop; half a minute for a decision between materials, one to two for two unknowns at once, five for
+the domain gaps of a scene: some twelve core-hours in all. Candidates by Taichi are one more gap of the scenes that
+python -m experiments.bench.peer_clips has made them for. Scenes are stored one by one: several processes may share the
+workdir, each with some scenes
 (--config.scenes.training_sand=0 leaves those out), and a last run with all of them writes the report. Without a prior
 (--config.prior="") what needs one is skipped by name; --config.loop_scenes=0 leaves the loop out. Expected: report.json
 and rows.json; a rerun goes on after the last scene.
@@ -47,6 +50,10 @@ def get_config() -> ConfigDict:
             video_scenes=48,  # of each kind and material that the prior is asked about, at most
             property_scenes=20,  # elastic scenes that are asked for every stiffness word
             class_scenes=8,  # of each material, for the decision between materials
+            class_candidates=4,  # of each of the eight materials in such a scene
+            pair_scenes=6,  # of metal and of plasticine, for stiffness and yield stress at once
+            pair_candidates=7,  # along each of the two
+            gap_scenes=12,  # elastic, for the domain gaps
             loop_scenes=10,  # elastic training-like scenes with the simulator in the loop
             loop_steps=40,
             window_low=0.6,  # noise range of the posterior and the reconstruction, fixed before any figure was seen

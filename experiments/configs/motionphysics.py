@@ -24,7 +24,12 @@ def get_config() -> ConfigDict:
     )
     own = dict(
         prior="",  # safetensors of train_prior; empty: outcome words only
-        parts=(),  # materials of parts: "x0,y0,z0,x1,y1,z1: prompt", a box [m, z up, before it is raised] and a prompt
+        parts=(),  # materials of parts: "x0,y0,z0,x1,y1,z1: prompt", a box [m, z up, before it is raised] and a prompt,
+        # or "k: prompt" for the Gaussians to which the mask gives the number k
+        mask="",  # .npy with one integer per Gaussian of the scene's file; 0: what config.prompt is about
+        provider_url="",  # of an OpenAI-compatible endpoint, up to /chat/completions; empty: the offline table
+        provider_model="",  # its model; the prompt's words go there, no picture does
+        provider_key="OPENAI_API_KEY",  # variable of the environment that holds the key, if one is needed
         candidates=9,  # per class of material
         refinements=8,  # evaluations of the gradient, at most and at least 1
         unsure=0.6,  # below this confidence of the proposal its alternatives are candidates too

@@ -5,7 +5,14 @@ No network takes part. A word is a bin of a number (`language.captions`), the nu
 
     score = prod over words of sigma((x - low) / w) sigma((high - x) / w),    w = softness (high - low)
 
-with sigma the logistic function; the outer sides of the outer bins are open. It is smooth in what was measured.
+with sigma the logistic function; the outer sides of the outer bins are open. It is smooth in what was measured. Where
+a number is known up to a deviation s only, because a motion is chaotic or was interpolated between others, the score is
+the probability of the word under a logistic distribution of that deviation,
+
+    sigma((high - x) / w) - sigma((low - x) / w)
+        = sigma((x - low) / w) sigma((high - x) / w) (1 - exp(-(high - low) / w)),
+
+with w^2 = (softness (high - low))^2 + 3 s^2 / pi^2; the last factor is 1 at an open side.
 """
 
 from __future__ import annotations
@@ -86,8 +93,13 @@ def compare(
     valid: Any = None,
     prior: Any = None,
     softness: float = 0.1,
+    deviation: Outcomes | None = None,
 ) -> OutcomeMatch:
-    """`outcome_match` of outcomes that were measured before; leaves (K,)."""
+    """`outcome_match` of outcomes that were measured before; leaves (K,).
+
+    `deviation` says how far the numbers may be off; None: not at all, and the last factor of the formula, 1 but for
+    exp(-1 / softness), is left out. No derivative is taken of it.
+    """
     said, ignored = parse(caption) if isinstance(caption, str) else (dict(caption), [])
     check(said)
     slots = tuple(slot for slot in OUTCOMES if slot in said)
@@ -112,9 +124,15 @@ def compare(
         alive = alive & jnp.asarray(valid, bool)
     safe = jnp.where(alive[:, None], numbers, 0.0)
     low, high, width = (jnp.asarray(a, numbers.dtype) for a in _bins(slots, said))
-    logs = jax.nn.log_sigmoid((safe - low) / (softness * width)) + jax.nn.log_sigmoid(
-        (high - safe) / (softness * width)
-    )
+    edge = softness * width
+    if deviation is not None:
+        apart = jnp.stack([jnp.asarray(getattr(deviation, slot)) for slot in slots], -1)
+        if apart.shape != numbers.shape:
+            raise ValueError(f"outcome_match: the deviation must have leaves ({K},), got {apart.shape[:-1]}")
+        edge = jnp.sqrt(edge**2 + 3.0 / np.pi**2 * jax.lax.stop_gradient(apart) ** 2)
+    logs = jax.nn.log_sigmoid((safe - low) / edge) + jax.nn.log_sigmoid((high - safe) / edge)
+    if deviation is not None:
+        logs = logs + jnp.log(-jnp.expm1((low - high) / edge))
     log_score = jnp.where(alive, logs.sum(-1), -jnp.inf)
     weights = jnp.ones(K, numbers.dtype) if prior is None else jnp.asarray(prior, numbers.dtype)
     log_joint = jnp.where(weights > 0.0, log_score + jnp.log(jnp.where(weights > 0.0, weights, 1.0)), -jnp.inf)

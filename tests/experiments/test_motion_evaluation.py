@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import eval_motionphysics, motion_fields, motion_guided, motion_scenes, motion_words
+from experiments import (
+    eval_motionphysics,
+    motion_classes,
+    motion_fields,
+    motion_gaps,
+    motion_guided,
+    motion_pairs,
+    motion_scenes,
+    motion_words,
+)
+from experiments.bench import motionphysics as bench
+from experiments.cases import motionphysics as case
 from experiments.configs.eval_motionphysics import get_config
+from experiments.report import check
+from jaxphys.diffusion import dit, vae
 from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import load_prior, save_prior
 from jaxphys.language import captions
@@ -46,6 +59,9 @@ def test_held_out_scenes_are_reproducible_inside_and_hide_one_parameter():
     for material in motion_scenes.UNKNOWN:
         held = motion_scenes.draw(0, "training", material, WORLD)
         assert held.ends[0] <= held.truth <= held.ends[1], material
+        numbers = dict(zip(SCALARS, motion_scenes.blind(held).numbers()))
+        assert np.isfinite([numbers.pop(name) for name in ("density", "size", "gap")]).all()
+        assert np.isnan(list(numbers.values())).all()
     with pytest.raises(ValueError, match="kind must be one of"):
         motion_scenes.draw(0, "square", "elastic", WORLD)
     with pytest.raises(ValueError, match="is of solids"):
@@ -81,6 +97,32 @@ def test_beliefs_hold_what_they_say():
     np.testing.assert_allclose(nothing.weights, even.weights)
     sharp = motion_words.normal((4.0, 6.0), 4.7, 0.1)
     np.testing.assert_allclose([sharp.median, *sharp.interval(0.95)], [4.7, 4.504, 4.896], atol=0.01)
+
+
+def test_outcomes_that_scatter_between_candidates_say_less():
+    held = motion_scenes.draw(0, "training", "elastic", WORLD)
+    grid, rng = np.linspace(*held.ends, 401), np.random.default_rng(0)
+    scatter = 0.02 * rng.normal(size=(401, 2))
+    found = motion_words.roughness(grid, np.stack([0.3 * grid, grid], 1) + scatter)
+    unseen = scatter[1:-1:2] - 0.5 * (scatter[:-2:2] + scatter[2::2])  # half of the candidates against the others
+    assert np.sqrt(np.mean(found**2)) == pytest.approx(np.sqrt(np.mean(unseen**2)), rel=0.1)
+    assert motion_words.roughness(grid[:2], scatter[:2]).max() == 0.0
+    grid = np.linspace(*held.ends, 17)
+    smooth = np.zeros((18, 6))
+    smooth[:17, 0] = 0.6 - 0.25 * (grid - 4.0)
+    rough = smooth.copy()
+    rough[:17, 0] += 0.15 * (-1.0) ** np.arange(17)
+    widths = []
+    for outcomes in (smooth, rough):
+        field = motion_fields.Field(grid, outcomes, np.zeros(18, int), 0.0)
+        low, high = motion_words.by_outcomes(field, held, {"squash": "half"}).interval(0.8)
+        widths.append(high - low)
+    assert widths[0] == pytest.approx(0.8, abs=0.1) and widths[1] > 1.2 * widths[0]
+    assert motion_words.order_within(motion_fields.Field(grid, smooth, np.zeros(18, int), 0.0), held) == pytest.approx(
+        0.95
+    )
+    belief = motion_words.Belief.of((4.0, 6.0), np.ones(161))
+    assert belief.greatest(0.3) == pytest.approx(0.3, abs=0.01) and belief.greatest(2.0) == pytest.approx(1.0)
 
 
 def test_a_regression_finds_a_law_of_words_and_numbers_and_knows_its_noise():
@@ -125,22 +167,134 @@ def test_figures_of_answers():
     assert found["outcome_training_elastic_regression_order_right"] == 1.0
 
 
+def test_the_class_whose_candidates_do_what_was_seen_wins_however_many_of_them_failed():
+    held, count = motion_scenes.draw(0, "training", "metal", WORLD), 3
+    seen = {"squash": 0.3, "rebound": 0.02, "bounces": 0.0, "spread": 1.0, "wobble": 0.0, "flow": 0.7}
+    row = np.array([seen[slot] for slot in captions.OUTCOMES])
+    outcomes = np.tile(row, (8 * count, 1))
+    own = motion_classes.labels(count) == motion_classes.MATERIALS.index("metal")
+    outcomes[~own, 0] = 0.9
+    field = motion_fields.Field(np.linspace(0, 1, 2), np.tile(row, (3, 1)), np.zeros(3, int), 0.0)
+    codes = np.zeros(8 * count, int)
+    drawn = motion_fields.Drawn(np.zeros((8 * count, 1)), outcomes, codes, 0.0)
+    shares = motion_classes.by_outcomes(held, drawn, field, count)
+    assert shares.sum() == pytest.approx(1.0) and motion_classes.MATERIALS[shares.argmax()] == "metal"
+    codes[np.flatnonzero(own)[:2]] = 3  # failed simulations
+    fewer = motion_classes.by_outcomes(held, drawn, field, count)
+    np.testing.assert_allclose(fewer, shares, rtol=1e-5)
+    codes[own] = 3
+    assert motion_classes.by_outcomes(held, drawn, field, count)[motion_classes.MATERIALS.index("metal")] == 0.0
+    right = motion_classes.decision(held, "outcomes", shares)
+    wrong = motion_classes.decision(held, "outcomes", np.roll(shares, 1), seed=1)
+    found = motion_classes.figures([right, wrong])
+    assert found["class_outcomes_right"] == 0.5 and found["class_outcomes_metal_share"] < shares.max()
+
+
+def test_words_that_fix_a_product_leave_two_unknowns_tied():
+    held = motion_scenes.draw(0, "training", "plasticine", WORLD)
+    axes = motion_pairs.axes_of(held, 5)
+    a, b = (g.ravel() for g in np.meshgrid(*axes, indexing="ij"))
+    outcomes = np.zeros((26, 6))
+    outcomes[:25, 0] = np.clip(0.3 + 0.4 * ((a - 5.5) + (b - 3.35)), 0.0, 1.0)
+    drawn = motion_fields.Drawn(np.zeros((26, 1)), outcomes, np.zeros(26, int), 0.0)
+    joint = motion_pairs.posterior(axes, drawn, {"squash": "half"})
+    assert joint.weights.sum() == pytest.approx(1.0) and joint.correlation < -0.6
+    assert joint.marginal(0).median == pytest.approx(5.55, abs=0.15)
+    outcomes[:25, 0] = np.clip(0.3 + 0.4 * (a - 5.5), 0.0, 1.0)
+    alone = motion_pairs.posterior(axes, drawn, {"squash": "half"})
+    assert abs(alone.correlation) < 0.01
+    np.testing.assert_allclose(alone.marginal(1).interval(0.5), np.quantile(alone.second, [0.25, 0.75]), atol=0.03)
+    drawn.codes[:5] = 3  # the softest could not be simulated: their neighbours stand for them
+    assert motion_pairs.posterior(axes, drawn, {"squash": "half"}).weights.sum() == pytest.approx(1.0)
+    heard = motion_pairs.posterior(axes, drawn, more=-50.0 * (b - 3.0) ** 2)
+    assert heard.marginal(1).median == pytest.approx(3.0, abs=0.15)
+    drawn.codes[:25] = 3
+    with pytest.raises(ValueError, match="two are needed"):
+        motion_pairs.posterior(axes, drawn, {"squash": "half"})
+    for material, ends in motion_pairs.ENDS.items():
+        truth = motion_pairs.hidden(motion_scenes.draw(3, "training", material, WORLD))
+        assert all(lo <= u <= hi for u, (lo, hi) in zip(truth, ends))
+    with pytest.raises(ValueError, match="two unknowns: material"):
+        motion_pairs.hidden(motion_scenes.draw(0, "training", "sand", WORLD))
+
+
+def test_domain_gaps_change_what_they_name_and_nothing_else():
+    held = motion_scenes.draw(0, "training", "elastic", WORLD)
+    for gap in motion_gaps.GAPS:
+        other, world, finer = motion_gaps.altered(held, WORLD, gap)
+        assert other.truth == held.truth and other.name == held.name
+        same = [np.array_equal(getattr(other.scene, f), getattr(held.scene, f)) for f in ("x", "view", "texture")]
+        assert same == [gap != "particles", gap != "camera", gap not in ("texture", "particles")], gap
+        assert (world == WORLD) == (gap != "resolution") and finer == 1 + (gap == "time_step")
+    twice = motion_gaps.altered(held, WORLD, "particles")[0]
+    assert len(twice.scene.x) == len(twice.volumes) == twice.first == 2 * held.first
+    assert twice.volumes.sum() == pytest.approx(held.volumes.sum())
+    np.testing.assert_allclose(twice.scene.x.mean(0), held.scene.x.mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match="domain gap"):
+        motion_gaps.altered(held, WORLD, "sound")
+    plain = np.full((1, 2, 24, 24, 3), 100, np.uint8)
+    made = motion_gaps.smaller(motion_fields.Videos(plain, np.ones(plain.shape, np.float16), 0.0), 16)
+    assert made.maps.shape == (1, 2, 16, 16, 3) and (made.maps == 100).all()
+    np.testing.assert_allclose(made.slopes, 1.0, rtol=1e-3)
+    about = [("s0", "gap_none", 0.1), ("s1", "gap_none", 0.3), ("s0", "gap_light", 0.3), ("s1", "gap_light", 0.4)]
+    rows = [dict(scene=s, asked=gap, method="posterior_text", error=e) for s, gap, e in about]
+    assert motion_gaps.lost(rows)["gap_light_posterior_text_lost_mean"] == pytest.approx(0.15)
+
+
 def small(**changes):
     config = get_config()
     config.update(
         dict(clips="", candidates=3, pixels=16, frames=4, particles=48, dx_m=1 / 6, known=1, levels=2, draws=2)
     )
     config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, video_scenes=1, loop_scenes=0))
+    config.update(dict(pair_scenes=0, gap_scenes=0, class_candidates=1, pair_candidates=2))
     config.scenes = ConfigDict(dict(flat_elastic=2))
     config.update(changes)
     return config
 
 
+def test_a_report_is_held_against_the_bars_and_what_it_lacks_counts_as_missed():
+    like = "outcome_training_elastic"
+    report = {f"{like}_outcome_match_{k}": v for k, v in (("median", 0.1), ("scenes_count", 160))}
+    for method, low in (("outcome_match", 0.75), ("posterior_frames", 0.81)):
+        report |= {f"{like}_{method}_coverage_80_low": low, f"{like}_{method}_coverage_80_high": 0.9}
+        report |= {f"outcome_training_{m}_{method}_order_right": 0.9 for m in case.OTHERS}
+    report |= {f"{like}_posterior_frames_median": 0.3, "commit": "abc", "methods": ["sds"]}
+    found = case.figures(report)
+    assert set(case.CHECKS) <= set(found) and found["evaluation_commit"] == "abc" and "methods" not in found
+    assert found["posterior_frames_median_over_outcome_match"] == pytest.approx(3.0)
+    assert found["outcome_match_order_right_of_other_materials"] == pytest.approx(0.9)
+    met = {key for key, bar in case.CHECKS.items() if check(found[key], *bar)["met"]}
+    assert met == {
+        f"{like}_outcome_match_median",
+        f"{like}_outcome_match_scenes_count",
+        "outcome_match_coverage_80_holds",
+        "outcome_match_order_right_of_other_materials",
+        "posterior_frames_order_right_of_other_materials",
+    }
+
+
+@pytest.mark.long
+def test_an_iteration_of_the_published_kind_runs_and_its_parts_are_timed():
+    net = dit.WanConfig(dim=12, ffn_dim=24, heads=2, layers=2, in_channels=2, out_channels=2, text_dim=8)
+    coder = vae.VaeConfig(2, base=4, mean=(0.0, 0.0), std=(1.0, 1.0), multipliers=(1, 1, 1), temporal=(True, True))
+    sizes = dict(particles=64, cells=16, frames=4, substeps=3, pixels=16, tokens=4)
+    scale = bench.Scale(**sizes, net=net, coder=coder)
+    call, given = bench.iteration(scale)
+    value, slope = call(*given)
+    assert jnp.isfinite(value) and slope.shape == (64,) and jnp.isfinite(slope).all() and jnp.abs(slope).max() > 0.0
+    found = bench.parts(scale)
+    assert found["encoder, forward + backward"] > 0.0
+    made = dict.fromkeys(found, 1.0)
+    assert bench.extrapolated(bench.Scale(), made) == 16 * 2304 + 17 + 2 + 1
+
+
 @pytest.mark.long
 def test_every_method_and_the_decision_between_materials_run_with_a_random_prior(tmp_path):
     prior = tiny_prior(tmp_path / "prior.safetensors")
-    scenes = ConfigDict(dict(training_elastic=1))
+    scenes = ConfigDict(dict(training_elastic=1, training_metal=1))
     config = small(prior=prior, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
+    config.update(dict(pair_scenes=1, gap_scenes=1))
     config.update(dict(loop_scenes=1, loop_steps=2))
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
@@ -149,7 +303,14 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     for method in ("reference", "reconstruction", "lmd_published"):
         for search in ("exact", "released"):
             assert 0.0 <= found[f"loop_training_elastic_{method}_{search}_median"] <= 2.0
-    assert found["property_training_elastic_look_up_median"] < 0.02 and 0.0 <= found["class_right"] <= 1.0
+    assert found["property_training_elastic_look_up_median"] < 0.02
+    for judge in ("outcomes", "prior", "prior_and_outcomes"):
+        assert 0.0 <= found[f"class_{judge}_metal_share"] <= 1.0, judge
+    for judge in ("outcome_match", "posterior_frames"):
+        assert 0.0 <= found[f"pair_metal_{judge}_yield_stress_error_median"] <= 2.5, judge
+    for gap in motion_gaps.GAPS[1:]:
+        assert np.isfinite(found[f"gap_{gap}_posterior_frames_lost_mean"]), gap
+    assert abs(found["gap_particles_outcome_match_lost_mean"]) < 2.0
 
 
 @pytest.mark.long

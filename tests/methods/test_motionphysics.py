@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxphys.camera import Camera
 from jaxphys.diffusion.prior import PriorConfig, Text
 from jaxphys.diffusion.protocol import Condition, hold
 from jaxphys.diffusion.sample import Experts
 from jaxphys.diffusion.vae import VaeConfig
+from jaxphys.language import captions
 from jaxphys.methods.motion_heads import Head, Heads, see, with_student
 from jaxphys.methods.motion_outcomes import compare, outcome_match
 from jaxphys.methods.motion_posterior import (
@@ -388,6 +390,22 @@ def test_outcome_match_finds_the_motion_that_was_asked_for():
 
 
 @pytest.mark.long
+def test_words_of_an_uncertain_number_have_the_probabilities_of_its_distribution():
+    number, deviation = np.array([0.05, 0.3, 0.9]), np.array([0.2, 0.02, 0.5])
+    measured = Outcomes(*(jnp.asarray(number),) * 6)
+    off = Outcomes(*(jnp.asarray(deviation),) * 6)
+    scale = captions.SCALES["squash"]
+    edges = np.array([-np.inf, *scale.edges[1:-1], np.inf])
+    below = scipy.stats.logistic.cdf((edges[:, None] - number) / (deviation * 3**0.5 / np.pi))
+    for k, word in enumerate(scale.values):
+        found = compare(measured, {"squash": word}, softness=1e-4, deviation=off)
+        np.testing.assert_allclose(found.score, below[k + 1] - below[k], atol=2e-6)
+    sure = compare(measured, {"squash": "half"}, deviation=Outcomes(*(jnp.zeros(3),) * 6))
+    np.testing.assert_allclose(sure.score, compare(measured, {"squash": "half"}).score, rtol=1e-4)
+    with pytest.raises(ValueError, match="deviation must have leaves"):
+        compare(measured, {"squash": "half"}, deviation=Outcomes(*(jnp.zeros(2),) * 6))
+
+
 def test_outcome_match_is_smooth_and_leaves_failures_out():
     slope = jax.grad(lambda r: outcome_match(bouncing(r)[None], {"rebound": "half"}, 10.0).score[0])
     for r, sign in ((0.2, 1.0), (0.6, -1.0)):
