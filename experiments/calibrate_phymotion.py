@@ -25,7 +25,7 @@ from jaxphys.body.limits import joint_ranges, swing_twist
 from jaxphys.body.scores import MOVED, NAMES, clip_values, frame_values, from_table, measure, norm
 from jaxphys.body.self_contact import candidates, clearance
 
-VERSION = 2
+VERSION = 3
 POWER = 4.0
 MARGIN = 3.0  # with POWER, a clean window at the 95th percentile scores 0.99
 LEAST = {

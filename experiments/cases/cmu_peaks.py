@@ -54,6 +54,19 @@ def run() -> dict:
             values[joint] = float(
                 max(moment[:, data.skeleton.index(f"{side}_{joint}")].max() for side in ("left", "right"))
             )
+        # why: how far the knee is bent, and how far ahead of the ankle the ground pushes, where their moments peak
+        R, point, force = (np.asarray(a)[middle] for a in (dynamics.R, contact.point, contact.force))
+        for joint in ("knee", "ankle"):
+            index = [data.skeleton.index(f"{side}_{joint}") for side in ("left", "right")]
+            t, s = np.unravel_index(moment[:, index].argmax(), (len(moment), 2))
+            above, below = R[t, data.skeleton.parents[index[s]]], R[t, index[s]]
+            if joint == "knee":
+                figures[f"{name}_knee_angle_at_peak_deg"] = float(np.degrees(np.arccos(above[:, 1] @ below[:, 1])))
+            else:
+                foot = slice(s * point.shape[1] // 2, (s + 1) * point.shape[1] // 2)
+                load = np.maximum(force[t, foot, 2], 0.0)
+                ahead = load @ point[t, foot, :2] / load.sum() - np.asarray(dynamics.p)[middle][t, index[s], :2]
+                figures[f"{name}_pressure_from_ankle_at_peak_m"] = float(np.linalg.norm(ahead))
         residual = np.linalg.norm(np.asarray(contact.residual_force)[middle], axis=-1) / (mass * GRAVITY)
         needed = np.asarray(dynamics.root_force)[middle, 2].max() / (mass * GRAVITY)
         figures[f"{name}_peak_needed_force_bw"] = float(needed)

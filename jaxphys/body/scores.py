@@ -6,11 +6,11 @@
 | | self_penetration | depth by which capsules of the body overlap [m] |
 | | joint_limits | angle by which joints leave their anatomical range [rad] |
 | contact | sliding | horizontal speed of the point that ought to hold still: the stillest near the ground [m/s] |
-| | penetration | depth of the body below the ground [m] |
+| | penetration | depth of the body below the ground [m]; of a foot, the mean over its sole points |
 | | floating | force that is needed while nothing touches the ground [body weights]; 0 in free fall |
 | | balance | distance of the zero moment point from the support polygon, times load and certainty [m body weights] |
 | dynamic | torque | joint moments over what each joint needs in clean motion |
-| | ground_force | force that the feet cannot give (pull, beyond friction), its size and its rate [body weights] |
+| | ground_force | force that the feet cannot give (pull, beyond friction), its size, and its rate [body weights] |
 | | effort | sum of |moment x rate| over joints [W/kg] |
 
 Lengths, and speeds, moments (over m g) and powers (over m g per second) with them, are measured in leg lengths, written
@@ -20,6 +20,10 @@ over by a taller body has to be faster in body heights per second to fly as high
 
 Where the zero moment point is not under the centre of mass, accelerations decide where it is, and they are less certain
 than positions: beyond `SURE` the distance of `balance` comes to count a half.
+
+A sunk body has whole feet in the ground, but in clean recordings it is toes that dip, because few markers show how they
+bend: so a foot is as deep as its points are on average. And a force may rise fast where a foot lands or leaves the
+ground, but not faster than muscles work (`ACTIVE`) where neither is near.
 
 A clip's value x is a power mean over its frames, of an order (`ORDERS`) by which a short fault counts while the length
 of the clip does not. The score is s = 1 / (1 + (x / h)^p), with h, the value that halves it, set by a rule from the
@@ -33,6 +37,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import operator
 from typing import Any
 
 import jax
@@ -109,6 +114,7 @@ class Quantities:
     moment: Any  # of each joint over body mass [N m/kg] (n, J)
     moment_axes: Any  # the same, in the axes of its body (n, J, 3)
     force: Any  # that the ground must give [body weights] (n, 3)
+    planted: Any  # 1 where the body is not in the air from `BEFORE` to `AFTER` this sample; 0 without a ground (n,)
     missing: Any  # force that feet on the ground cannot give [body weights] (n,)
     force_rate: Any  # [body weights / s] (n,)
     power: Any  # [W/kg] (n,)
@@ -182,12 +188,18 @@ def power_mean(x: jax.Array, order: int = 4, axis=0) -> jax.Array:
 
 
 def norm(x: jax.Array) -> jax.Array:
-    """Length of (..., 3) vectors, with derivative 0 at 0."""
+    """Root of the sum of squares over the last axis, with derivative 0 at 0."""
     return safe_sqrt(jnp.sum(x * x, -1))
 
 
 def _softplus(x: jax.Array, width: float) -> jax.Array:
     return width * jax.nn.softplus(x / width)
+
+
+def _all_around(x: jax.Array, before: int, after: int) -> jax.Array:
+    """Product of (n,) numbers over each sample's neighbours; beyond the ends they go on as they are."""
+    padded = jnp.pad(x, (before, after), mode="edge")
+    return functools.reduce(operator.mul, [padded[k : k + x.shape[0]] for k in range(before + after + 1)])
 
 
 @functools.cache
@@ -276,7 +288,7 @@ def measure(
     load = jnp.clip(force[:, 2], 0.0, 1.0)
     if height is None:
         zero = jnp.zeros(force.shape[0], dtype)
-        slip = depth = unsupported = tipping = other = zero
+        slip = depth = unsupported = tipping = other = planted = zero
         feet = 1.0 + zero
     else:
         a, b = _other_ends(skeleton.names, skeleton.capsule_body)
@@ -296,8 +308,10 @@ def measure(
         other = 1.0 - jnp.prod(1.0 - jax.nn.sigmoid((options.height - lowest) / options.height_width), -1)
         feet = (1.0 - contact.airborne) * (1.0 - other)
         recovered = [k for k, c in enumerate(a + b) if skeleton.capsule_body[c] in MOVED]
-        low = jnp.concatenate([contact.clearance, lowest[:, jnp.asarray(recovered)] + TISSUE * size], -1)
-        below = _softplus(-low, 0.002 * size)
+        sunk = lambda z: _softplus(-z, 0.002 * size)
+        soles = jnp.mean(sunk(contact.clearance).reshape(force.shape[0], 2, -1), -1)
+        below = jnp.concatenate([soles, sunk(lowest[:, jnp.asarray(recovered)] + TISSUE * size)], -1)
+        planted = _all_around(1.0 - contact.airborne, BEFORE, AFTER)
         depth = safe_sqrt(safe_sqrt(jnp.sum(below**4, -1)))
         speed = norm(contact.velocity[..., :2])
         rank = speed + jnp.maximum(contact.clearance, 0.0) / LEVER
@@ -327,6 +341,7 @@ def measure(
         moment=norm(moment),
         moment_axes=moment,
         force=force,
+        planted=planted,
         missing=feet * missing,
         force_rate=norm(differences(force, RATE)[0]),
         power=power,
@@ -339,6 +354,10 @@ def measure(
 
 
 PEAK, LOADING = 3.0, 40.0  # [body weights], [body weights / s]: sizes of force and rate that weigh as much as 1 missing
+# [body weights / s] the same for a rate that no landing explains: the middle of what maximal counter-movement jumps
+# reach before take-off, 7 to 15 (McLellan et al. 2011, J. Strength Cond. Res. 25, 379; Laffaye et al. 2014, 28, 1096)
+ACTIVE = 11.0
+BEFORE, AFTER = 6, 3  # samples: a landing's force peaks within 0.2 s, and the filter smears a take-off over 0.1 s
 
 
 def frame_values(q: Quantities, calibration: Calibration) -> jax.Array:
@@ -349,11 +368,12 @@ def frame_values(q: Quantities, calibration: Calibration) -> jax.Array:
     jitter_all = jnp.exp(jnp.mean(jnp.log(used + 1e-4))) / calibration.jitter_all
     # What moves the root by r faster than `CUTOFF` changes the force by m (2 pi CUTOFF)^3 r per second or more.
     rough = (2.0 * np.pi * CUTOFF) ** 3 / GRAVITY * q.root_jitter
-    loading = safe_sqrt(q.missing**2 + (norm(q.force) / PEAK) ** 4 + (q.force_rate**2 + rough**2) / LOADING**2)
+    rising = (q.force_rate**2 + rough**2) / LOADING**2 + (q.planted * q.force_rate / ACTIVE) ** 4
+    loading = safe_sqrt(q.missing**2 + (norm(q.force) / PEAK) ** 4 + rising)
     columns = {
         "angular_velocity": safe_sqrt(safe_sqrt(power_mean(rate, axis=-1) ** 4 + jitter**4 + jitter_all**4)),
         "self_penetration": q.self_depth / q.size,
-        "joint_limits": norm_over(q.limit_excess),
+        "joint_limits": norm(q.limit_excess),
         "sliding": q.slip / q.size,
         "penetration": q.depth / q.size,
         "floating": q.unsupported,
@@ -363,11 +383,6 @@ def frame_values(q: Quantities, calibration: Calibration) -> jax.Array:
         "effort": q.power / q.size,
     }
     return jnp.stack([columns[name] for name in NAMES], -1)
-
-
-def norm_over(x: jax.Array) -> jax.Array:
-    """Root of the sum of squares over the last axis, with derivative 0 at 0."""
-    return safe_sqrt(jnp.sum(x * x, -1))
 
 
 def to_score(x: jax.Array, calibration: Calibration) -> jax.Array:

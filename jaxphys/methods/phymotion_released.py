@@ -11,6 +11,7 @@ Its kinematic axis needs the triangles of a licensed body mesh; it is not comput
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
 from jaxphys.body.motion import Motion, check_fps, check_motion
-from jaxphys.body.skeleton import NAMES
+from jaxphys.body.skeleton import NAMES, Skeleton, mjcf
 
 # Our joints (SMPL's order without root and hands) by the names of the bodies in the MJCF of Luo et al. (PHC, 2023).
 _PART = dict(spine1="Torso", spine2="Spine", spine3="Chest", collar="Thorax", foot="Toe")
@@ -54,6 +55,21 @@ def body_name(joint: str) -> str:
     if side in ("left", "right"):
         return f"{side[0].upper()}_{_PART.get(part, part.capitalize())}"
     return _PART.get(joint, joint.capitalize())
+
+
+def hinged_mjcf(skeleton: Skeleton) -> str:
+    """Our body with the names, and the three hinges per joint, that the released code expects of its licensed MJCF.
+
+    >>> from jaxphys.body import humanoid
+    >>> hinged_mjcf(humanoid()).count("L_Knee_")
+    3
+    """
+    text = mjcf(skeleton)
+    for name in skeleton.names:
+        text = text.replace(f'"{name}"', f'"{body_name(name)}"')
+    axes = {"x": "1 0 0", "y": "0 1 0", "z": "0 0 1"}
+    hinges = "".join(rf'<joint name="\g<1>_{a}" type="hinge" axis="{v}"/>' for a, v in axes.items())
+    return re.sub(r'<joint name="(\w+)" type="ball"/>', hinges, text)
 
 
 def coordinates(model: Any, motion: Motion) -> np.ndarray:

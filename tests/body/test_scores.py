@@ -1,5 +1,6 @@
 """Measures in their physical units on motions whose values are known, and the arithmetic of the scores."""
 
+import dataclasses
 import functools
 
 import jax
@@ -68,7 +69,28 @@ def test_sliding_and_depth_have_their_units():
     np.testing.assert_allclose(q.slip[5:-5], 0.3, atol=0.01)
     assert float(x[NAMES.index("sliding")]) == pytest.approx(0.3, abs=0.01)
     q, _ = moved(jnp.array([0.0, 0.0, -0.05]))
-    assert 0.045 < float(q.depth[10]) < 0.1  # twelve points, each 5 cm deep: their norm of order 4
+    assert float(q.depth[10]) == pytest.approx(
+        0.05 * 2**0.25, rel=0.03
+    )  # two feet, each 5 cm deep, in the norm of order 4
+    toes = UPRIGHT.at[:, 10:12, 0].set(0.8)
+    q, _ = compiled()(Motion(toes, STAND.translation))
+    deepest = -float(q.contact.clearance[10].min())
+    assert deepest > 0.02 and float(q.depth[10]) < 0.5 * deepest  # toes alone: a third of the points of a foot
+
+
+def test_a_force_that_no_landing_explains_counts_more():
+    jump = lambda height: height * jnp.exp(-(((TIME - 0.5) / 0.06) ** 2))[:, None] * jnp.array([0.0, 0.0, 1.0])
+    up, x_up = moved(jump(0.3))
+    air = np.flatnonzero(np.asarray(up.contact.airborne) > 0.5)
+    assert 12 <= air[0] <= air[-1] <= 18
+    assert float(up.planted[air[0] - 3 : air[-1] + 7].max()) < 0.5  # 0.1 s before to 0.2 s after
+    assert float(up.planted[: air[0] - 4].min()) > 0.9 and float(up.planted[air[-1] + 8 :].min()) > 0.9
+    down, x_down = moved(-jump(0.03))
+    assert float(down.planted.min()) > 0.99
+    k = NAMES.index("ground_force")
+    near_landing = lambda q: clip_values(frame_values(dataclasses.replace(q, planted=0.0 * q.planted), CONSTANTS))[k]
+    assert float(x_down[k]) > 1.5 * float(near_landing(down))  # both feet stand: muscles cannot do that
+    assert float(x_up[k]) < 1.02 * float(near_landing(up))  # ten times the force, but of a leap and a landing
 
 
 def test_a_body_that_leans_too_far_tips():
