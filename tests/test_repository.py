@@ -133,6 +133,12 @@ def test_no_machine_paths_or_registries_in_tracked_text():
             assert not paths.search(line) and not registries.search(line), f"{path.relative_to(ROOT)}:{number}: {line}"
 
 
+def test_no_large_file_lies_where_none_belongs():
+    homes = ("tests", "docs", "experiments/assets")
+    large = [p.relative_to(ROOT) for p in files(".") if p.stat().st_size > 500_000]
+    assert not [str(p) for p in large if not str(p).startswith(homes)]
+
+
 def test_data_is_small_single_and_credited():
     data = files("tests/data", "experiments/assets")
     assert sum(p.stat().st_size for p in data) <= 10e6
