@@ -20,7 +20,6 @@ class Clips:
     scalars: np.ndarray  # (N, K), NaN where the law has no such parameter
     outcomes: np.ndarray  # (N, len(captions.OUTCOMES))
     view: np.ndarray  # (N, 3)
-    shard: np.ndarray  # number of the shard (N,)
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -43,13 +42,13 @@ def load_clips(folder: str | Path, *, held_out: float = 0.05) -> tuple[Clips, Cl
         )
     shards = json.loads((folder / "manifest.json").read_text())["shards"]
     parts = []
-    for number, entry in enumerate(shards):
+    for entry in shards:
         path = folder / entry["file"]
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
             state = "is missing" if not path.exists() else "is corrupt (its checksum differs from the manifest's)"
             raise ValueError(f"{path} {state}: delete {path.with_suffix('.json').name} and run make_clips again")
         arrays = load_file(path)
-        parts.append(Clips(**arrays, shard=np.full(entry["clips"], number)))
+        parts.append(Clips(**arrays))
     whole = Clips(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Clips)))
     sizes = np.asarray([len(p) for p in parts])
     place = np.concatenate([np.arange(n) for n in sizes])

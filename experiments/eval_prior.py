@@ -104,7 +104,6 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
     """
     sizes = world.World(pixels=prior.config.pixels, frames=prior.config.frames)
     scale, errors = captions.SCALES["stiffness"], []
-    make = jax.jit(generate, static_argnames=("steps", "guidance"))
     grid = np.linspace(scale.edges[0] - 0.2, scale.edges[-1], config.candidates)
     for number in range(config.fitted_scenes):
         rng = np.random.default_rng([99_991, number])
@@ -120,7 +119,7 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
         numbers = np.asarray(world.scalars(scene), np.float32)
         numbers[world.SCALARS.index("E")] = np.nan
         text = prior.text(captions.tokens(said), numbers)
-        clip = make(prior, text, video[0, :4], steps=config.steps, guidance=1.0, key=jax.random.key(number))
+        clip = generate(prior, text, video[0, :4], steps=config.steps, guidance=1.0, key=jax.random.key(number))
         error = np.asarray(((video - clip) ** 2).mean((1, 2, 3, 4)))
         errors.append(grid[int(np.argmin(np.where(np.asarray(codes) == 0, error, np.inf)))] - scale.centre(word))
     return np.asarray(errors)
@@ -147,14 +146,11 @@ def run(config, workdir: str) -> dict:
 
     index = np.arange(min(config.samples, len(held_out)))
     video, tokens, looks = painted(held_out, index, 2)
-    make = jax.jit(
-        lambda tokens, frames, key: generate(
-            prior, prior.text(tokens), frames, steps=config.steps, guidance=config.guidance, key=key
-        )
-    )
+    settings = dict(steps=config.steps, guidance=config.guidance)
     keys = jax.random.split(jax.random.key(5), len(index))
     for known in (0, 4):
-        made = jnp.stack([make(t, c[:known], k) for t, c, k in zip(jnp.asarray(tokens), video, keys)])
+        pairs = zip(jnp.asarray(tokens), video, keys)
+        made = jnp.stack([generate(prior, prior.text(t), c[:known], **settings, key=k) for t, c, k in pairs])
         name = "text" if known == 0 else "frames"
         grey = jax.vmap(clip_classifier.normalised)(made)
         for slot, value in clip_classifier.accuracy(judges[False], grey, tokens).items():

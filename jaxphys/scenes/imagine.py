@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -14,6 +15,7 @@ from jaxphys.diffusion.schedules import Schedule
 from jaxphys.language import captions
 
 
+@functools.partial(jax.jit, static_argnames=("steps", "guidance"))
 def generate(
     prior: Prior, text: Text, frames: jax.Array | None = None, *, steps: int = 16, guidance: float = 1.5, key: jax.Array
 ) -> jax.Array:
@@ -47,9 +49,6 @@ def generate(
     return jnp.clip(0.5 * (clip + 1.0), 0.0, 1.0)
 
 
-_generate = jax.jit(generate, static_argnames=("steps", "guidance"))
-
-
 def imagine(
     caption: str | Mapping[str, str],
     prior: Prior | None = None,
@@ -76,4 +75,4 @@ def imagine(
     if unknown:
         raise ValueError(f"caption: {', '.join(unknown)} not in the vocabulary; for its words see captions.SLOTS")
     prior = load_prior() if prior is None else prior
-    return _generate(prior, prior.text(captions.tokens(said)), frames, steps=steps, guidance=guidance, key=key)
+    return generate(prior, prior.text(captions.tokens(said)), frames, steps=steps, guidance=guidance, key=key)
