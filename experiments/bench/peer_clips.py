@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import taichi as ti
 
+from experiments.bench.taichi_transfer import gather, neo_hookean, scatter
 from experiments.motion_fields import Field, Videos, coordinates, store
 from experiments.motion_scenes import PEER, draw
 from jaxphys.language.captions import OUTCOMES
@@ -47,19 +48,10 @@ class Taichi:
                 m[i] = 0.0
                 g[i] = ti.Vector.zero(ti.f32, 3)
             for p in X:
-                base = ti.cast(X[p] * inv - 0.5, ti.i32)
-                f = X[p] * inv - ti.cast(base, ti.f32)
-                weight = [0.5 * (1.5 - f) ** 2, 0.75 - (f - 1) ** 2, 0.5 * (f - 0.5) ** 2]
                 G = (ti.Matrix.identity(ti.f32, 3) + dt * C[p]) @ F[p]
                 F[p] = G
-                tau = mu * (G @ G.transpose() - ti.Matrix.identity(ti.f32, 3))
-                tau += ti.Matrix.identity(ti.f32, 3) * (lam * ti.log(G.determinant()))
-                A = (-dt * volume * 4 * inv * inv) * tau + mass * C[p]
-                for i, j, k in ti.static(ti.ndrange(3, 3, 3)):
-                    o = ti.Vector([i, j, k])
-                    share = weight[i][0] * weight[j][1] * weight[k][2]
-                    g[base + o] += share * (mass * V[p] + A @ ((ti.cast(o, ti.f32) - f) * dx))
-                    m[base + o] += share * mass
+                A = (-dt * volume * 4 * inv * inv) * neo_hookean(G, mu, lam) + mass * C[p]
+                scatter(g, m, X[p], V[p], A, mass, inv)
             for i in ti.grouped(m):
                 if m[i] > 0:
                     v = g[i] / m[i]
@@ -76,19 +68,8 @@ class Taichi:
                             v *= ti.max(0.0, 1.0 - FRICTION * into / ti.max(speed, 1e-9))
                     g[i] = v
             for p in X:
-                base = ti.cast(X[p] * inv - 0.5, ti.i32)
-                f = X[p] * inv - ti.cast(base, ti.f32)
-                weight = [0.5 * (1.5 - f) ** 2, 0.75 - (f - 1) ** 2, 0.5 * (f - 0.5) ** 2]
-                v_new = ti.Vector.zero(ti.f32, 3)
-                C_new = ti.Matrix.zero(ti.f32, 3, 3)
-                for i, j, k in ti.static(ti.ndrange(3, 3, 3)):
-                    o = ti.Vector([i, j, k])
-                    share = weight[i][0] * weight[j][1] * weight[k][2]
-                    v_new += share * g[base + o]
-                    C_new += 4 * inv * share * g[base + o].outer_product(ti.cast(o, ti.f32) - f)
-                V[p] = v_new
-                C[p] = C_new
-                X[p] += dt * v_new
+                V[p], C[p] = gather(g, X[p], inv)
+                X[p] += dt * V[p]
 
         self.step, self.fields, self.world = step, (X, V, C, F), world
         self.origin = np.array([w + PAD * dx, w + PAD * dx, PAD * dx])

@@ -6,6 +6,8 @@ import os
 import numpy as np
 import taichi as ti
 
+from experiments.bench.taichi_transfer import gather, neo_hookean, scatter
+
 
 class TaichiEngine:
     """The scene behind the interface of a worker."""
@@ -31,26 +33,17 @@ class TaichiEngine:
         @ti.kernel
         def particles_to_grid():
             for p in X:
-                base = ti.cast(X[p] * inv - 0.5, ti.i32)
-                f = X[p] * inv - ti.cast(base, ti.f32)
-                w = [0.5 * (1.5 - f) ** 2, 0.75 - (f - 1) ** 2, 0.5 * (f - 0.5) ** 2]
                 G = (ti.Matrix.identity(ti.f32, 3) + dt * C[p]) @ F[p]
                 F[p] = G
-                J = G.determinant()
                 tau = ti.Matrix.zero(ti.f32, 3, 3)
                 if ti.static(corotated):
+                    J = G.determinant()
                     U, s, W = ti.svd(G)
                     tau = 2 * mu * (G - U @ W.transpose()) @ G.transpose()
                     tau += ti.Matrix.identity(ti.f32, 3) * (lam * J * (J - 1))
                 else:
-                    tau = mu * (G @ G.transpose() - ti.Matrix.identity(ti.f32, 3))
-                    tau += ti.Matrix.identity(ti.f32, 3) * (lam * ti.log(J))
-                A = (-dt * volume * 4 * inv * inv) * tau + mass * C[p]
-                for i, j, k in ti.static(ti.ndrange(3, 3, 3)):
-                    o = ti.Vector([i, j, k])
-                    weight = w[i][0] * w[j][1] * w[k][2]
-                    g[base + o] += weight * (mass * V[p] + A @ ((ti.cast(o, ti.f32) - f) * dx))
-                    m[base + o] += weight * mass
+                    tau = neo_hookean(G, mu, lam)
+                scatter(g, m, X[p], V[p], (-dt * volume * 4 * inv * inv) * tau + mass * C[p], mass, inv)
 
         @ti.kernel
         def update_grid():
@@ -67,19 +60,8 @@ class TaichiEngine:
         @ti.kernel
         def grid_to_particles():
             for p in X:
-                base = ti.cast(X[p] * inv - 0.5, ti.i32)
-                f = X[p] * inv - ti.cast(base, ti.f32)
-                w = [0.5 * (1.5 - f) ** 2, 0.75 - (f - 1) ** 2, 0.5 * (f - 0.5) ** 2]
-                v_new = ti.Vector.zero(ti.f32, 3)
-                C_new = ti.Matrix.zero(ti.f32, 3, 3)
-                for i, j, k in ti.static(ti.ndrange(3, 3, 3)):
-                    o = ti.Vector([i, j, k])
-                    weight = w[i][0] * w[j][1] * w[k][2]
-                    v_new += weight * g[base + o]
-                    C_new += 4 * inv * weight * g[base + o].outer_product(ti.cast(o, ti.f32) - f)
-                V[p] = v_new
-                C[p] = C_new
-                X[p] += dt * v_new
+                V[p], C[p] = gather(g, X[p], inv)
+                X[p] += dt * V[p]
 
         self.kernels = (clear, particles_to_grid, update_grid, grid_to_particles)
         self.fields, self.start, self.steps, self.n = (X, V, C, F), (x, v), steps, n
