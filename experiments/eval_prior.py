@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from experiments import cores  # isort: skip
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/eval_pr
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the report and the pictures", required=True)
 SLOT = {name: k for k, name in enumerate(captions.SLOTS)}
 UNKNOWN_NUMBERS = {  # scalars that would give the answer of a slot away
+    "material": ("E", "yield_stress", "viscosity", "friction_angle"),
     "stiffness": ("E",),
     "strength": ("yield_stress",),
     "viscosity": ("viscosity",),
@@ -70,6 +73,8 @@ def read_back(prior: Prior, clips: Clips, slot: str, known: int, config) -> floa
     if not len(with_word):
         return float("nan")
     video, tokens, _ = painted(clips, with_word, 3)
+    if slot == "material":  # what else is said tells it, by which slots it fills
+        tokens[:, [SLOT[other] for other in (*captions.PROPERTIES, *captions.OUTCOMES)]] = 0
     hidden = jnp.asarray([name in UNKNOWN_NUMBERS.get(slot, ()) for name in world.SCALARS])
     look = recipe(
         "reconstruction",
@@ -81,8 +86,7 @@ def read_back(prior: Prior, clips: Clips, slot: str, known: int, config) -> floa
     guide = Guide(prior.params["dit"])
     words = 1 + jnp.arange(len(captions.SLOTS[slot]))
 
-    def best(clip):
-        tokens, scalars, video, key = clip
+    def best(tokens, scalars, video, key):
         numbers = jnp.where(hidden, jnp.nan, scalars)
         text = jax.vmap(
             lambda word: prior.config.condition(prior.params, prior.text(tokens.at[SLOT[slot]].set(word), numbers)).text
@@ -91,10 +95,8 @@ def read_back(prior: Prior, clips: Clips, slot: str, known: int, config) -> floa
         return jnp.argmax(caption_posterior(guide, video[None], Condition(text), look, **options).words[0])
 
     keys = jax.random.split(jax.random.key(4), len(with_word))
-    read = jax.jit(lambda *a: jax.lax.map(best, a))(
-        jnp.asarray(tokens), jnp.asarray(clips.scalars[with_word]), video, keys
-    )
-    return float(np.mean(np.asarray(read) + 1 == tokens[:, SLOT[slot]]))
+    read = cores.each(best, jnp.asarray(tokens), jnp.asarray(clips.scalars[with_word]), video, keys)
+    return float(np.mean(read + 1 == tokens[:, SLOT[slot]]))
 
 
 def fitted_stiffness(prior: Prior, config) -> np.ndarray:
@@ -165,10 +167,10 @@ def run(config, workdir: str) -> dict:
     columns = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 1) for n in range(12)]
     write_image(folder / "samples.png", np.kron(np.concatenate(columns, 0), np.ones((3, 3, 1))))
 
-    for slot in (*captions.PROPERTIES, *captions.OUTCOMES):
+    for slot in clip_classifier.HEARD:
         for known in (0, 4):
             name = "text" if known == 0 else "frames"
-            report[f"read_back_{slot}_{name}"] = read_back(prior, held_out, slot, known, config)
+            report[f"{slot}_read_back_{name}"] = read_back(prior, held_out, slot, known, config)
     errors = fitted_stiffness(prior, config)
     report["fitted_stiffness_median_decades"] = float(np.median(np.abs(errors)))
     write_report(folder, **report)
@@ -177,6 +179,7 @@ def run(config, workdir: str) -> dict:
 
 def main(argv) -> None:
     del argv
+    cores.keep_memory()
     for name, value in run(_CONFIG.value, _WORKDIR.value).items():
         print(f"{name:45s} {value}")
 

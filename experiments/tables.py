@@ -1,4 +1,4 @@
-"""Writes the tables and figures of BUILD.md, README.md and docs/ from experiments/results/*.json.
+"""Writes the tables and figures of the documents from experiments/results/*.json.
 
     python -m experiments.tables            rewrites them
     python -m experiments.tables --check    fails when a figure in them differs from its JSON
@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments/results"
+DOCUMENTS = ("*.md", "docs/*.md", "jaxphys/pretrained/*.md")
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
 MATRIX = re.compile(r"(<!-- matrix:(\w+):([\w,]+) -->\n).*?(<!-- /matrix -->)", re.S)
 FIGURE = re.compile(r"(<!-- figure:(\w+)\.(\w+) -->).*?(<!-- /figure -->)", re.S)
@@ -94,8 +95,8 @@ def render(text: str) -> str:
 
 def main(argv: list[str]) -> int:
     differing = []
-    for path in (ROOT / "BUILD.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        old = path.read_text() if path.exists() else ""
+    for path in sorted(path for where in DOCUMENTS for path in ROOT.glob(where)):
+        old = path.read_text()
         new = render(old)
         if new != old:
             differing.append(path.name)

@@ -10,46 +10,30 @@ prior.safetensors in the workdir, in bfloat16.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sys
 from pathlib import Path
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# On CPU one device per core, each with one thread, trains small matrices faster than one device with all cores.
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CORES} --xla_cpu_multi_thread_eigen=false")
+from experiments import cores  # isort: skip
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from absl import app, flags  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from ml_collections import config_flags
 
-from experiments.clip_files import Clips, load_clips  # noqa: E402
-from experiments.report import write_report  # noqa: E402
-from jaxphys.diffusion.prior import PriorConfig, Text, prior_loss  # noqa: E402
-from jaxphys.diffusion.prior_files import save_prior  # noqa: E402
-from jaxphys.language import captions  # noqa: E402
-from jaxphys.scenes import clips as world  # noqa: E402
-from jaxphys.scenes.looks import COLOURS, draw_look, paint  # noqa: E402
-from jaxphys.sharding import make_mesh  # noqa: E402
-from jaxphys.train import Order, create_state, fit, make_step  # noqa: E402
+from experiments.clip_files import Clips, load_clips
+from experiments.report import write_report
+from jaxphys.diffusion.prior import PriorConfig, Text, prior_loss
+from jaxphys.diffusion.prior_files import save_prior
+from jaxphys.language import captions
+from jaxphys.scenes import clips as world
+from jaxphys.scenes.looks import COLOURS, draw_look, paint
+from jaxphys.sharding import make_mesh
+from jaxphys.train import Order, create_state, fit, make_step
 
 _CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/train_prior.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of checkpoints, metrics and weights", required=True)
-
-
-def keep_memory() -> None:
-    """Tells glibc to keep what is freed.
-
-    XLA takes the memory of a step anew each time; where it goes back to the system in between, every page of it costs a
-    fault: a sixth of the time of a step on three cores. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in ((-8, 32), (-3, 2**30), (-1, 2**31 - 1)):  # arenas, thresholds of mmap and trim
-            mallopt(option, value)
 
 
 def prior_config(values, frames: int, pixels: int) -> PriorConfig:
@@ -138,7 +122,7 @@ def run(config, workdir: str) -> dict:
 
 def main(argv) -> None:
     del argv
-    keep_memory()
+    cores.keep_memory()
     print(run(_CONFIG.value, _WORKDIR.value))
 
 
