@@ -19,7 +19,7 @@ endef
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/python -m experiments.simulate --config=experiments/configs/simulate.py --workdir=runs/demo
+	$(BIN)/python -m experiments.motionphysics --config=experiments/configs/motionphysics.py --workdir=runs/demo
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -24,6 +24,9 @@ from jaxphys.train import Order, create_state, fit, make_step
 
 HEARD = ("material", *captions.PROPERTIES, *captions.OUTCOMES)
 """Slots that are told."""
+FLUIDS = ("newtonian", "non_newtonian", "water")
+CLASSES = {"solid": ("elastic", "metal", "foam", "plasticine"), "granular": ("sand",), "fluid": FLUIDS}
+"""Classes of material that look apart: a metal that never yields moves as a stiff elastic body does."""
 COLUMN = {slot: k for k, slot in enumerate(captions.SLOTS)}
 SIZES = [len(captions.SLOTS[slot]) for slot in HEARD]
 WIDTHS = (16, 32, 48, 64)
@@ -116,15 +119,25 @@ def _predict(params, clips):
 
 
 def accuracy(params: Any, clips: jax.Array, tokens: np.ndarray, *, still: bool = False) -> dict[str, float]:
-    """Share of grey clips (N, T, H, W, 1) whose word is told right, of those that have one, for each slot."""
+    """Share of grey clips (N, T, H, W, 1) whose word is told right, of those that have one, for each slot.
+
+    "class" is of the material: a solid, granular or a fluid.
+    """
     clips = jnp.broadcast_to(clips[:, :1], clips.shape) if still else clips
-    told, true = np.asarray(_predict(params, clips)), words_of(tokens)
-    right = {slot: (told == true)[true[:, k] > 0, k] for k, slot in enumerate(HEARD)}
+    told, true = with_class(np.asarray(_predict(params, clips))), with_class(words_of(tokens))
+    right = {slot: (told[slot] == true[slot])[true[slot] > 0] for slot in true}
     return {slot: float(r.mean()) if len(r) else float("nan") for slot, r in right.items()}
 
 
+def with_class(words: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of `words_of` by slot, and the class of the material, from 1."""
+    materials = list(captions.NAMED["material"])
+    kinds = [next(n for n, members in enumerate(CLASSES.values(), 1) if m in members) for m in materials]
+    slots = {slot: words[:, k] for k, slot in enumerate(HEARD)}
+    return {"class": np.asarray([0, *kinds])[slots["material"]]} | slots
+
+
 def chance(tokens: np.ndarray) -> dict[str, float]:
-    """Share of the commonest word of each slot of `HEARD`."""
-    true = words_of(tokens)
-    counts = {slot: np.bincount(true[true[:, k] > 0, k]) for k, slot in enumerate(HEARD)}
+    """Share of the commonest word of each slot of `HEARD`, and of the commonest class."""
+    counts = {slot: np.bincount(words[words > 0]) for slot, words in with_class(words_of(tokens)).items()}
     return {slot: float(n.max() / n.sum()) if n.sum() else float("nan") for slot, n in counts.items()}

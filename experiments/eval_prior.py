@@ -164,8 +164,9 @@ def run(config, workdir: str) -> dict:
             ours, true = (height_of_body(c, view, looks[n]) for c in (made[n], video[n]))
             falls.append(float(jnp.abs(ours - true).mean()))
     report["fall_curve_error_of_height"] = float(np.mean(falls))
-    columns = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 1) for n in range(12)]
-    write_image(folder / "samples.png", np.kron(np.concatenate(columns, 0), np.ones((3, 3, 1))))
+    pairs = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 0) for n in range(12)]
+    sheet = np.concatenate([np.concatenate(pairs[k::2], 0) for k in (0, 1)], 1)  # truth above, drawn below
+    write_image(folder / "samples.png", np.kron(sheet, np.ones((2, 2, 1))))
 
     for slot in clip_classifier.HEARD:
         for known in (0, 4):

@@ -20,11 +20,12 @@ import numpy as np
 
 from experiments.motion_fields import Field, outcomes_at
 from experiments.motion_scenes import HeldOut
-from experiments.motion_words import FINE, Belief, between
+from experiments.motion_words import FINE, Belief
 from jaxphys import language, mpm
 from jaxphys.language import captions
 from jaxphys.methods.motion_outcomes import compare
 from jaxphys.scenes import clips
+from jaxphys.scenes.outcomes import Outcomes
 
 LENGTH = 0.34  # of a body in the world of the clips [m]
 MAIN = {
@@ -291,7 +292,10 @@ def belief_of(
     if any(slot in caption for slot in captions.OUTCOMES):
         if not sound.any():
             raise ValueError(f"motionphysics: no candidate of {small.law_key} could be simulated; lower least_decades")
-        log = log + np.log(np.maximum(np.asarray(between(field, values, caption).score, np.float64), 1e-30))
+        rows = [np.interp(values, field.grid[sound], field.outcomes[: len(sound)][sound, i]) for i in range(6)]
+        # scatter between candidates does not count here: where none does as asked, the most erratic would win
+        score = np.asarray(compare(Outcomes(*(np.float32(r) for r in rows)), caption).score, np.float64)
+        log = log + np.log(np.maximum(score, 1e-30))
     if more is not None:
         log = log + np.interp(values, field.grid, more)
     top = log.max()

@@ -15,7 +15,7 @@ from experiments.motion_fields import Field
 from experiments.motion_scenes import MEASURED, UNKNOWN, WORDS_OF, HeldOut
 from jaxphys import language
 from jaxphys.language import captions
-from jaxphys.methods.motion_outcomes import OutcomeMatch, compare
+from jaxphys.methods.motion_outcomes import compare
 from jaxphys.scenes import clips
 from jaxphys.scenes.outcomes import Outcomes
 
@@ -117,18 +117,14 @@ def roughness(grid: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.tensordot(near / near.sum(1, keepdims=True), square, 1))
 
 
-def between(field: Field, values: np.ndarray, caption: Mapping[str, str], softness: float = 0.05) -> OutcomeMatch:
-    """`outcome_match` on outcomes interpolated between the sound candidates, as uncertain as they scatter."""
-    grid, rows = field.grid[field.sound], field.outcomes[: len(field.grid)][field.sound]
-    at = lambda table: Outcomes(*(np.interp(values, grid, column).astype(np.float32) for column in table.T))
-    return compare(at(rows), caption, softness=softness, deviation=at(roughness(grid, rows)))
-
-
 def by_outcomes(field: Field, held: HeldOut, caption: Mapping[str, str], softness: float = 0.05) -> Belief:
-    """The belief of `between`; where no candidate is sound, the range."""
-    if not field.sound.any():
+    """`outcome_match` on outcomes interpolated between the sound candidates, as uncertain as they scatter."""
+    sound = field.sound
+    if not sound.any():
         return constant(held)
-    match = between(field, np.linspace(*held.ends, FINE), caption, softness)
+    values, grid, rows = np.linspace(*held.ends, FINE), field.grid[sound], field.outcomes[:-1][sound]
+    between = lambda table: Outcomes(*(np.interp(values, grid, column).astype(np.float32) for column in table.T))
+    match = compare(between(rows), caption, softness=softness, deviation=between(roughness(grid, rows)))
     return Belief.of(held.ends, np.asarray(match.probability))
 
 

@@ -192,7 +192,7 @@ def run(config: ConfigDict, workdir: str | Path) -> dict:
     said = [spoken(prompt) for prompt in prompts]
     with clock.stage("proposal"):
         job = split(simulate.prepare(config), [place for place, _ in parts], config)
-        prior = load_prior(config.prior) if config.prior else None
+        prior = load_prior(None if config.prior == "shipped" else config.prior) if config.prior else None
         provider_of(config)
         for prompt in prompts:
             language.propose(prompt)  # what is wrong with the words shows before anything is written

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
             steps=16,  # of the sampler
             guidance=1.5,
             samples=256,
-            judge_steps=3000,
+            judge_steps=10_000,
             read_back_clips=200,
             noise_low=0.6,
             noise_high=0.98,

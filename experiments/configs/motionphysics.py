@@ -17,13 +17,13 @@ def get_config() -> ConfigDict:
     config = simulate.get_config()
     config.update(
         dict(
-            prompt="a rubber robot is dropped, it is squashed flat",
+            prompt="a very soft rubber robot is dropped, it is squashed flat",
             seconds=1.25,
             image_pixels=256,
         )
     )
     own = dict(
-        prior="",  # safetensors of train_prior; empty: outcome words only
+        prior="shipped",  # with the package, or a safetensors of train_prior; empty: outcome words only
         parts=(),  # materials of parts: "x0,y0,z0,x1,y1,z1: prompt", a box [m, z up, before it is raised] and a prompt,
         # or "k: prompt" for the Gaussians to which the mask gives the number k
         mask="",  # .npy with one integer per Gaussian of the scene's file; 0: what config.prompt is about

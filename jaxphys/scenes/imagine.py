@@ -70,6 +70,9 @@ def imagine(
 
     Raises:
         ValueError: words that are not in the vocabulary, or two values for one slot.
+
+    >>> imagine("a blue rubber ball is dropped, it bounces high", steps=2, key=jax.random.key(0)).shape
+    (16, 32, 32, 3)
     """
     said, unknown = captions.parse(caption) if isinstance(caption, str) else (caption, [])
     if unknown:

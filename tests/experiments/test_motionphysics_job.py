@@ -205,7 +205,7 @@ def test_two_objects_by_mask_and_by_box(tmp_path):
 def tiny(**changes):
     config = get_config()
     config.update(dict(dx_m=1 / 8, seconds=4 / 24, chunk_frames=4, image_pixels=32, drop_m=0.1, margin_m=0.3))
-    config.update(dict(candidates=3, refinements=2, particles=64, cells_per_metre=8))
+    config.update(dict(candidates=3, refinements=2, particles=64, cells_per_metre=8, prior=""))
     config.update(changes)
     return config
 

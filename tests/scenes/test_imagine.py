@@ -1,4 +1,4 @@
-"""Clips from captions: frames that are given come back, guidance and words matter, unknown words are named."""
+"""Clips from captions: given frames come back, words matter, unknown words are named; what the shipped weights draw."""
 
 import jax
 import jax.numpy as jnp
@@ -38,3 +38,14 @@ def test_a_caption_becomes_a_clip_and_given_frames_are_kept():
         say("a red robot is dropped")
     with pytest.raises(ValueError, match="first frames"):
         imagine("a ball", prior, frames[:, :4], key=jax.random.key(0))
+
+
+def test_the_shipped_prior_draws_the_colour_and_the_fall():
+    ball = lambda colour: np.asarray(imagine(f"a {colour} rubber ball is dropped", key=jax.random.key(3)))
+    red, blue = ball("red"), ball("blue")
+    body = np.abs(red - blue).sum(-1)  # the same noise: what differs most is the body
+    weight = np.where(body > 0.5 * body.max((1, 2), keepdims=True), body, 0.0)
+    shade = lambda clip: (weight[..., None] * clip).sum((0, 1, 2)) / weight.sum()
+    assert shade(red)[0] > shade(red)[2] + 0.3 and shade(blue)[2] > shade(blue)[0] + 0.2
+    row = (weight * np.arange(32.0)[:, None]).sum((1, 2)) / weight.sum((1, 2))
+    assert row[4] > row[0] + 1.0 and row[8] > row[0] + 3.0  # rows count downwards
