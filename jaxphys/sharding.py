@@ -205,7 +205,7 @@ def constrain(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def constrain_axes(x: Any, *axes: Any) -> Any:
-    """Inside `jit` under `jax.set_mesh`: the mesh axes of x's dimensions; without a mesh x as it is.
+    """Inside `jit` under `jax.set_mesh`: the mesh axes of x's dimensions; without a mesh, or in `shard_map`, x as it is.
 
     For what a network makes inside itself. Sizes need not divide; under `vmap` the axes are those of one example.
 
@@ -213,6 +213,6 @@ def constrain_axes(x: Any, *axes: Any) -> Any:
     (4, 2)
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(AXES) <= set(mesh.axis_names):
+    if mesh.empty or not set(AXES) <= set(mesh.auto_axes):  # in `shard_map` x is already one device's part
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))

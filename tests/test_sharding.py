@@ -7,7 +7,17 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxphys.sharding import BATCH, batch_share, make_mesh, place, place_batch, shardings, spec, start_processes
+from jaxphys.sharding import (
+    BATCH,
+    batch_share,
+    constrain_axes,
+    make_mesh,
+    place,
+    place_batch,
+    shardings,
+    spec,
+    start_processes,
+)
 from jaxphys.train import create_state
 
 RULES = ((r"q/kernel", (None, "fsdp", "tensor")), (r"q/bias", ("tensor",)), (r"both", (("data", "fsdp"), "seq")))
@@ -58,6 +68,14 @@ def test_batches_are_spread_over_data_and_fsdp(mesh):
     assert batch_share(mesh) == (4, 4)
     keys = place({"key": jax.random.split(jax.random.key(0), 4)}, mesh, ((r"key", ("data",)),))
     assert keys["key"].sharding.is_equivalent_to(shardings(keys, mesh, ((r"key", ("data",)),))["key"], 1)
+
+
+def test_a_network_may_run_inside_shard_map():
+    """What it asks of axes is for the compiler; there is none where a device has its part already."""
+    x = jnp.arange(8.0).reshape(4, 2)
+    part = lambda x: 2.0 * constrain_axes(x, "seq", None)
+    doubled = jax.shard_map(part, mesh=make_mesh(devices=jax.devices()[:1]), in_specs=P("data"), out_specs=P("data"))
+    np.testing.assert_array_equal(jax.jit(doubled)(x), 2.0 * x)
 
 
 @pytest.mark.parametrize(
