@@ -9,6 +9,7 @@ Writes report.json, and samples.png: generated clips beside simulated ones of th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from experiments import cores  # isort: skip
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from experiments import clip_classifier
 from experiments.clip_files import Clips, load_clips
@@ -107,7 +109,7 @@ def fitted_stiffness(prior: Prior, config) -> np.ndarray:
     sizes = world.World(pixels=prior.config.pixels, frames=prior.config.frames)
     scale, errors = captions.SCALES["stiffness"], []
     grid = np.linspace(scale.edges[0] - 0.2, scale.edges[-1], config.candidates)
-    for number in range(config.fitted_scenes):
+    for number in tqdm(range(config.fitted_scenes), desc="fitted stiffness", unit="scene"):
         rng = np.random.default_rng([99_991, number])
         scene = world.draw_scene(rng, sizes, "elastic", "dropped", str(rng.choice(["ball", "block", "ring"])))
         laws = [dataclasses.replace(scene.law, E=np.float32(10**e), nu=np.float32(0.3)) for e in grid]
@@ -168,10 +170,10 @@ def run(config, workdir: str) -> dict:
     sheet = np.concatenate([np.concatenate(pairs[k::2], 0) for k in (0, 1)], 1)  # truth above, drawn below
     write_image(folder / "samples.png", np.kron(sheet, np.ones((2, 2, 1))))
 
-    for slot in clip_classifier.HEARD:
-        for known in (0, 4):
-            name = "text" if known == 0 else "frames"
-            report[f"{slot}_read_back_{name}"] = read_back(prior, held_out, slot, known, config)
+    asked = list(itertools.product(clip_classifier.HEARD, (0, 4)))
+    for slot, known in tqdm(asked, desc="read back", unit="slot"):
+        name = "text" if known == 0 else "frames"
+        report[f"{slot}_read_back_{name}"] = read_back(prior, held_out, slot, known, config)
     errors = fitted_stiffness(prior, config)
     report["fitted_stiffness_median_decades"] = float(np.median(np.abs(errors)))
     write_report(folder, **report)

@@ -205,7 +205,7 @@ def constrain(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def constrain_axes(x: Any, *axes: Any) -> Any:
-    """Inside `jit` under `jax.set_mesh`: the mesh axes of x's dimensions; without a mesh, or in `shard_map`, x as it is.
+    """Inside `jit` under `jax.set_mesh`: mesh axes for the dimensions of x; with no mesh, or in `shard_map`, x itself.
 
     For what a network makes inside itself. Sizes need not divide; under `vmap` the axes are those of one example.
 
