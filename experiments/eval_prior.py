@@ -34,8 +34,6 @@ from jaxphys.scenes import clips as world
 from jaxphys.scenes.imagine import generate
 from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
-_CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/eval_prior.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the report and the pictures", required=True)
 SLOT = {name: k for k, name in enumerate(captions.SLOTS)}
 UNKNOWN_NUMBERS = {  # scalars that would give the answer of a slot away
     "material": ("E", "yield_stress", "viscosity", "friction_angle"),
@@ -183,9 +181,11 @@ def run(config, workdir: str) -> dict:
 def main(argv) -> None:
     del argv
     cores.keep_memory()
-    for name, value in run(_CONFIG.value, _WORKDIR.value).items():
+    for name, value in run(flags.FLAGS.config, flags.FLAGS.workdir).items():
         print(f"{name:45s} {value}")
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", str(Path(__file__).parent / "configs" / "eval_prior.py"))
+    flags.DEFINE_string("workdir", None, "folder of the report and the pictures", required=True)
     app.run(main)

@@ -18,8 +18,6 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/make_clips.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the shards", required=True)
 CHUNK = 8  # clips simulated side by side
 
 
@@ -153,9 +151,11 @@ def run(config, workdir: str) -> dict:
 
 def main(argv) -> None:
     del argv
-    report = run(_CONFIG.value, _WORKDIR.value)
+    report = run(flags.FLAGS.config, flags.FLAGS.workdir)
     print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", str(Path(__file__).parent / "configs" / "make_clips.py"))
+    flags.DEFINE_string("workdir", None, "folder of the shards", required=True)
     app.run(main)

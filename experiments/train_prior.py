@@ -32,9 +32,6 @@ from jaxphys.scenes.looks import COLOURS, draw_look, paint
 from jaxphys.sharding import make_mesh
 from jaxphys.train import Order, create_state, fit, make_step
 
-_CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/train_prior.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of checkpoints, metrics and weights", required=True)
-
 
 def prior_config(values, frames: int, pixels: int) -> PriorConfig:
     """The sizes that a config asks for, with this vocabulary."""
@@ -123,8 +120,10 @@ def run(config, workdir: str) -> dict:
 def main(argv) -> None:
     del argv
     cores.keep_memory()
-    print(run(_CONFIG.value, _WORKDIR.value))
+    print(run(flags.FLAGS.config, flags.FLAGS.workdir))
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", str(Path(__file__).parent / "configs" / "train_prior.py"))
+    flags.DEFINE_string("workdir", None, "folder of checkpoints, metrics and weights", required=True)
     app.run(main)
