@@ -1,7 +1,7 @@
 r"""Looks at a splat or at a simulated motion in the browser (needs the extra `viewer`).
 
     python -m experiments.view experiments/assets/playbot_8k.ply --up=-y
-    python -m experiments.view runs/demo/ply
+    python -m experiments.view runs/simulate/ply
 
 A folder of frame_*.ply (`--config.export="('ply',)"` of the main job) is played as a motion: a slider, a button and the
 frame rate are in the panel. The page is served on --host and --port until Ctrl-C; on a machine without a display give

@@ -1,6 +1,6 @@
 """Default of the main job: the robot, dropped.
 
-    python -m experiments.simulate --config=experiments/configs/simulate.py --workdir=runs/demo
+    python -m experiments.simulate --config=experiments/configs/simulate.py --workdir=runs/simulate
     ... --config.prompt="a robot made of wet sand" --workdir=runs/sand
 
 Hardware: two CPU cores. Time: preview within one minute, all within five. Expected: the robot falls 0.45 m onto the
