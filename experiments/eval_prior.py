@@ -164,8 +164,8 @@ def run(config, workdir: str) -> dict:
             ours, true = (height_of_body(c, view, looks[n]) for c in (made[n], video[n]))
             falls.append(float(jnp.abs(ours - true).mean()))
     report["fall_curve_error_of_height"] = float(np.mean(falls))
-    pairs = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 0) for n in range(12)]
-    sheet = np.concatenate([np.concatenate(pairs[k::2], 0) for k in (0, 1)], 1)  # truth above, drawn below
+    strips = [np.concatenate([np.concatenate(list(v[::3]), 1) for v in (video[n], made[n])], 0) for n in range(12)]
+    sheet = np.concatenate([np.concatenate(strips[k::2], 0) for k in (0, 1)], 1)  # truth above, drawn below
     write_image(folder / "samples.png", np.kron(sheet, np.ones((2, 2, 1))))
 
     asked = list(itertools.product(clip_classifier.HEARD, (0, 4)))

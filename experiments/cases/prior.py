@@ -4,7 +4,7 @@
 where they are missing (three core-hours). Beside each share stand what a classifier gets from simulated clips
 (`*_ceiling`), from their first frames alone, and by chance. Bars from the plan of the prior, fixed before it was
 trained; "class" (solid, granular, fluid) was added when the classifier was seen to tell eight materials apart in no
-more than two of three simulated clips. Forty minutes on four cores.
+more than two of three simulated clips. About fifty minutes on four cores.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m experiments.eval_prior --config=experiments/configs/eval_prior.py --workdir=runs/prior_eval
 
-Hardware: four CPU cores, about half an hour.
+Hardware: four CPU cores, about fifty minutes.
 """
 
 from ml_collections import ConfigDict
