@@ -36,7 +36,7 @@ from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
 SLOT = {name: k for k, name in enumerate(captions.SLOTS)}
 UNKNOWN_NUMBERS = {  # scalars that would give the answer of a slot away
-    "material": ("E", "yield_stress", "viscosity", "friction_angle"),
+    "material": world.LAW_SCALARS,
     "stiffness": ("E",),
     "strength": ("yield_stress",),
     "viscosity": ("viscosity",),

@@ -225,7 +225,7 @@ def draw(number: int, kind: str, material: str, world: clips.World) -> HeldOut:
         scene = dataclasses.replace(scene, law=dataclasses.replace(scene.law, bulk_modulus=bulk))
     block, others, counts, volumes = None, (), (), None
     if kind in ("hollow", "shape", "splat"):
-        gap = rng.uniform(0.12, 0.42)
+        gap = rng.uniform(*clips.GAP)
         x, volume, shape = unusual_body(rng, kind, world.particles)
         if kind != "splat":
             x = x @ Rotation.random(rng=rng).as_matrix().T
@@ -233,7 +233,7 @@ def draw(number: int, kind: str, material: str, world: clips.World) -> HeldOut:
         scene = dataclasses.replace(scene, x=np.float32(x), volume=np.float32(volume / len(x)))
     elif kind == "flat":
         still = clips.draw_scene(rng, world, material, "stretched", shape)  # an action that does not turn the body
-        x = still.x + np.float32([0.0, 0.0, rng.uniform(0.12, 0.42) - still.x[:, 2].min()])
+        x = still.x + np.float32([0.0, 0.0, rng.uniform(*clips.GAP) - still.x[:, 2].min()])
         scene = dataclasses.replace(scene, x=x, volume=still.volume)
     elif kind == "fast":
         v = np.zeros_like(scene.v) + np.float32([0.0, 0.0, -rng.uniform(1.5, 3.0)])
@@ -272,7 +272,7 @@ def _onto_another(rng, scene, world, material):
 def blind(held: HeldOut) -> HeldOut:
     """The scene with no number of its law known but the density: for questions that are about more than the unknown."""
     law = held.scene.law
-    hidden = {name: np.float32(np.nan) for name in clips.SCALARS[:4] if hasattr(law, name)}
+    hidden = {name: np.float32(np.nan) for name in clips.LAW_SCALARS if hasattr(law, name)}
     return dataclasses.replace(held, scene=dataclasses.replace(held.scene, law=dataclasses.replace(law, **hidden)))
 
 

@@ -56,17 +56,29 @@ def normalisation(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(given.any(0), np.sqrt(np.maximum(variance, 1e-6)), 1.0)
 
 
+def asked(text: Text, key: jax.Array) -> Text:
+    """A caption of one kind: it names properties, outcomes or both; the law's numbers are hidden half of the time.
+
+    Where a clip's outcomes are told, its properties tell little more: with both in every caption they would be ignored.
+    """
+    u = jax.random.uniform(key, (2,))
+    of = lambda names: jnp.asarray([slot in names for slot in captions.SLOTS])
+    mute = jnp.where(u[0] < 0.4, of(captions.OUTCOMES), of(captions.PROPERTIES) & (u[0] < 0.7))
+    hidden = jnp.asarray([name in world.LAW_SCALARS for name in world.SCALARS]) & (u[1] < 0.5)
+    return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
+
+
 def example_loss(config: PriorConfig):
-    """The loss of one stored clip: painted anew, mirrored half of the time."""
+    """The loss of one stored clip: painted anew, mirrored half of the time, with a caption of one kind."""
     colour_slot = list(captions.SLOTS).index("colour")
 
     def loss(params, example, key):
-        k = jax.random.split(key, 4)
+        k = jax.random.split(key, 5)
         colour = jax.random.randint(k[0], (), 0, len(COLOURS))
         clip = paint(example["maps"], example["view"], draw_look(k[1], colour))
         clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
         text = Text(example["tokens"].at[colour_slot].set(colour + 1), example["scalars"])
-        return prior_loss(params, clip, text, config, key=k[3])
+        return prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
 
     return loss
 

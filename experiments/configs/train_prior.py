@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
             width=160,
             layers=5,
             heads=4,
-            steps=30_000,
+            steps=27_000,
             batch=36,  # divides among 2, 3 or 4 cores
-            learning_rate=1e-3,
+            learning_rate=1.5e-3,
             warmup_steps=500,
             ema_decay=0.9995,
             checkpoint_every=1000,

@@ -114,7 +114,7 @@ TIMES = TimeLaw("logit_normal", mean=2.0, std=1.5)
 """Where on the path the motion is decided: at high noise. At low noise what is left to do is texture."""
 
 
-def drop(text: Text, key: jax.Array, *, all_of_it: float = 0.1, words: float = 0.3, numbers: float = 0.5) -> Text:
+def drop(text: Text, key: jax.Array, *, all_of_it: float = 0.1, words: float = 0.3, numbers: float = 0.3) -> Text:
     """A text with parts left out, so that the prior knows every subset.
 
     Args:
@@ -122,21 +122,21 @@ def drop(text: Text, key: jax.Array, *, all_of_it: float = 0.1, words: float = 0
         key: random key.
         all_of_it: probability that nothing is said.
         words: probability that the slots are thinned out, to a random share.
-        numbers: probability that no scalar is given; else each stays with probability one half.
+        numbers: probability that no scalar is given; else each stays with probability 0.8.
     """
     S, K = text.tokens.shape[0], text.scalars.shape[0]
     u = jax.random.uniform(key, (4 + S + K,))  # one draw: each call of a generator costs seconds of compilation
     silent, mute = u[0] < all_of_it, u[1] < numbers
     share = jnp.where(u[2] < words, u[3], 0.0)
     gone = (u[4 : 4 + S] < share) | silent
-    absent = (u[4 + S :] < 0.5) | mute | silent
+    absent = (u[4 + S :] < 0.2) | mute | silent
     return Text(jnp.where(gone, 0, text.tokens), jnp.where(absent, jnp.nan, text.scalars))
 
 
 def first_frames(frames: int, key: jax.Array) -> jax.Array:
-    """Mask (T,) of known frames: none (half of the time), the first, or the first four."""
+    """Mask (T,) of known frames: none (a third of the time), the first, or (half of the time) the first four."""
     u = jax.random.uniform(key)
-    count = jnp.where(u < 0.5, 0, jnp.where(u < 0.7, 1, 4))
+    count = jnp.where(u < 0.35, 0, jnp.where(u < 0.5, 1, 4))
     return (jnp.arange(frames) < count).astype(jnp.float32)
 
 

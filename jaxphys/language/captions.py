@@ -98,7 +98,7 @@ SCALES: dict[str, Scale] = {
         "friction angle [degree]",
     ),
     "weight": Scale(
-        {"light": ("light", "lightweight"), "heavy": ("heavy", "dense")}, (2.4, 2.85, 3.3), "log10 density [kg/m^3]"
+        {"light": ("light", "lightweight"), "heavy": ("heavy", "dense")}, (2.9, 3.15, 3.4), "log10 density [kg/m^3]"
     ),
     # outcomes: measured on the motion, see scenes/outcomes.py
     "squash": Scale(

@@ -30,8 +30,8 @@ from jaxphys.splats import Gaussians, Kernels, deform, render
 STEPS = (32, 64, 144, 240)  # substeps per frame that are compiled; a scene takes the first that is stable
 CAPACITY = 8192
 SOLIDS = ("elastic", "metal", "foam", "plasticine")
-ACTIONS = {  # share of each action among the clips of a kind of material
-    "solid": {"dropped": 0.4, "thrown": 0.2, "poked": 0.15, "stretched": 0.1, "bent": 0.15},
+ACTIONS = {  # share of each action among the clips of a kind of material; a poke hardly shows what it meets
+    "solid": {"dropped": 0.5, "thrown": 0.25, "poked": 0.05, "stretched": 0.05, "bent": 0.15},
     "flowing": {"dropped": 0.5, "thrown": 0.2, "poured": 0.3},
 }
 SHAPES = {  # shapes that an action is shown with; a stream that is poured has no name
@@ -59,7 +59,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {  # uniform in the logarith
     "non_newtonian": {"yield_stress": (10.0, 10**2.8), "viscosity": (1.0, 100.0), "regularization": (0.3, 0.3)},
     "water": {},
 }
-DENSITY = (10**2.4, 10**3.3)  # [kg/m^3]
+DENSITY = (10**2.9, 10**3.4)  # [kg/m^3]
+GAP = (0.15, 0.38)  # under a body that is dropped [m]
+DISTANCE = (1.05, 1.2)  # of the camera [m]: a body is 8 to 12 pixels of 32 wide
 SOUND = 15.0  # sound speed of the fluids [m/s]
 WORDS = {  # slot -> parameter whose logarithm (friction: whose value) it names
     "stiffness": ("E", ("elastic",)),
@@ -178,7 +180,7 @@ def draw_scene(rng: np.random.Generator, world: World, material: str, action: st
     else:
         heading = 0.0
     low, high = x.min(0), x.max(0)
-    gap = {"dropped": rng.uniform(0.12, 0.42), "thrown": rng.uniform(0.1, 0.3), "poked": 0.004, "poured": 0.15}
+    gap = {"dropped": rng.uniform(*GAP), "thrown": rng.uniform(0.1, 0.3), "poked": 0.004, "poured": 0.15}
     lift = gap.get(action, rng.uniform(0.3, 0.45)) - low[2]
     x = x + [0.0, 0.0, lift]
     low, high = low + [0, 0, lift], high + [0, 0, lift]
@@ -187,7 +189,7 @@ def draw_scene(rng: np.random.Generator, world: World, material: str, action: st
         direction = np.array([np.cos(angle), np.sin(angle), 0.0])
         x = x - 0.15 * direction
         spin = rng.normal(size=3) * 2.5 * (material in SOLIDS)
-        v = rng.uniform(0.4, 1.0) * direction + [0, 0, rng.uniform(0.0, 1.2)] + np.cross(spin, x - x.mean(0))
+        v = rng.uniform(0.3, 0.7) * direction + [0, 0, rng.uniform(0.0, 1.2)] + np.cross(spin, x - x.mean(0))
     elif action == "poked":
         radius, speed = rng.uniform(0.06, 0.09), rng.uniform(0.8, 1.6)
         depth = rng.uniform(0.3, 0.6) * (high[2] - low[2])
@@ -204,7 +206,7 @@ def draw_scene(rng: np.random.Generator, world: World, material: str, action: st
             radius, speed, depth = rng.uniform(0.05, 0.07), rng.uniform(0.5, 1.0), rng.uniform(0.06, 0.14)
             at = [high[0] - 0.1 * 2 * reach[0], middle[1], high[2] + radius + 0.05]
             tool = np.array([*at, radius, 0.0, 0.0, -speed, (0.05 + depth) / speed])
-    view = np.array([azimuth + np.degrees(heading), rng.uniform(8.0, 24.0), rng.uniform(1.2, 1.4)])
+    view = np.array([azimuth + np.degrees(heading), rng.uniform(8.0, 24.0), rng.uniform(*DISTANCE)])
     as32 = lambda a: np.asarray(a, np.float32)
     law = draw_law(rng, material)
     return ClipScene(
@@ -265,7 +267,7 @@ def simulate_scene(scene: ClipScene, world: World, action: str, steps: int) -> m
 def camera(view: jax.Array, world: World) -> Camera:
     """The camera of a scene, looking at the middle of the room."""
     n = world.pixels
-    target = jnp.array([0.0, 0.0, 0.33])
+    target = jnp.array([0.0, 0.0, 0.31])
     azimuth, elevation = jnp.deg2rad(view[0]), jnp.deg2rad(view[1])
     offset = [jnp.cos(elevation) * jnp.cos(azimuth), jnp.cos(elevation) * jnp.sin(azimuth), jnp.sin(elevation)]
     return Camera.look_at(target + view[2] * jnp.stack(offset), target, width=n, height=n)
@@ -352,14 +354,16 @@ def outcome_words(material: str, action: str, outcomes: Any) -> dict[str, str]:
     return {slot: captions.SCALES[slot].word(float(getattr(outcomes, slot))) for slot in slots}
 
 
-SCALARS = ("E", "yield_stress", "viscosity", "friction_angle", "density", "size", "gap")
+LAW_SCALARS = ("E", "yield_stress", "viscosity", "friction_angle")
+"""What a caption may be asked to decide."""
+SCALARS = (*LAW_SCALARS, "density", "size", "gap")
 """What a clip knows of its scene in numbers; of E ... density the logarithm to base 10, lengths in metres."""
 
 
 def scalars(scene: ClipScene) -> list[float]:
     """The values of `SCALARS`, NaN where the law has no such parameter."""
     out = []
-    for name in SCALARS[:5]:
+    for name in (*LAW_SCALARS, "density"):
         number = float(getattr(scene.law, name, np.nan))
         out.append(number if name == "friction_angle" else float(np.log10(number)))
     low, high = scene.x.min(0), scene.x.max(0)

@@ -15,7 +15,7 @@ SMALL = clips.World(pixels=16, frames=4, particles=64, dx=1 / 8)
 def test_a_dropped_ball_falls_freely_and_is_seen_where_it_is():
     rng = np.random.default_rng(0)
     scene = clips.draw_scene(rng, SMALL, "elastic", "dropped", "ball")
-    high = scene.x + np.float32([0.0, 0.0, 0.15])
+    high = scene.x + np.float32([0.0, 0.0, 0.3 - scene.x[:, 2].min()])
     stack = jax.tree.map(lambda a: a[None], dataclasses.replace(scene, x=high))
     steps = clips.substeps(scene, SMALL, "dropped")
     maps, outcomes, codes = clips.make_clips(stack, world=SMALL, action="dropped", law="neo_hookean", steps=steps)
