@@ -3,7 +3,7 @@
     python -m experiments.train_prior --config=experiments/configs/train_prior.py --config.clips=runs/clips \\
         --workdir=runs/prior
 
-Hardware: four CPU cores, two to three hours (0.2 to 0.4 s a step on three). Expected: held_out_loss in report.json is
+Hardware: four CPU cores, two to three hours (0.2 to 0.4 s a step). Expected: held_out_loss in report.json is
 below a tenth of the first loss.
 GPU size: --config.width=256 --config.layers=8 --config.patch=2,8,8 --config.batch=256 on clips of 64 pixels.
 """
