@@ -211,8 +211,17 @@ def opposite(caption: Mapping[str, str]) -> dict[str, str]:
     return out
 
 
-def misfit(small: Small, world: clips.World, caption: Mapping[str, str]) -> Callable[[float], tuple[float, float]]:
-    """-log(score of the outcome words, and density of the proposal) and its slope, exact by forward mode."""
+def misfit(
+    small: Small,
+    world: clips.World,
+    caption: Mapping[str, str],
+    read: Callable[[Any], Any] = lambda coordinate: 0.0,
+) -> Callable[[float], tuple[float, float]]:
+    """-log(posterior) but for a constant, and its slope, exact by forward mode.
+
+    The posterior is that of `belief_of`: outcome words, the proposal's density, and `read`, the log-likelihood by a
+    video model; only the outcomes are simulated instead of interpolated.
+    """
 
     def call(u: float) -> tuple[float, float]:
         steps = small.substeps(world, np.array([u]))
@@ -220,7 +229,7 @@ def misfit(small: Small, world: clips.World, caption: Mapping[str, str]) -> Call
         def of(u):
             measured, code = outcomes_at(small, world, u, steps)
             score = compare(jax.tree.map(jnp.atleast_1d, measured), caption).score[0]
-            value = -jnp.log(jnp.maximum(score, 1e-30)) - small.log_prior(u)
+            value = -jnp.log(jnp.maximum(score, 1e-30)) - small.log_prior(u) - read(u)
             return jnp.where(code == 0, value, jnp.inf)
 
         value, slope = jax.jvp(of, (jnp.float32(u),), (jnp.float32(1.0),))

@@ -64,6 +64,12 @@ class Belief:
         """The central interval of a probability."""
         return self.quantile(0.5 - level / 2), self.quantile(0.5 + level / 2)
 
+    def densest(self, level: float) -> tuple[float, float]:
+        """The ends of the likeliest values that hold a probability together: the likeliest of all is among them."""
+        order = np.argsort(-self.weights, kind="stable")
+        inside = self.values[order[: 1 + np.searchsorted(np.cumsum(self.weights[order]), level - 1e-9)]]
+        return float(inside.min()), float(inside.max())
+
 
 def normal(ends: tuple[float, float], mean: float, deviation: float) -> Belief:
     """A normal belief cut off at the ends of the range."""

@@ -67,7 +67,7 @@ class Answer:
 
     def ends(self, level: float) -> tuple[float, float]:
         """The interval of the parameter, in SI units."""
-        lo, hi = self.belief.interval(level)
+        lo, hi = self.belief.densest(level)
         return (lo, hi) if self.small.linear else (10.0**lo, 10.0**hi)
 
 
@@ -126,11 +126,11 @@ def decide(
         videos = folder / f"videos_{'prompt' if name == 'opposite' else name}_{small.name}.npz"
         more = heard(small, field, left, prior, world, config, videos) if read and prior is not None else None
         belief, evidence = belief_of(small, field, caption, more)
-        found.append((small, field, belief, evidence + np.log(small.weight)))
+        found.append((small, field, belief, evidence + np.log(small.weight), more))
     top = max(f[3] for f in found)
     weights = {f[0].name: float(np.exp(f[3] - top)) for f in found}
     shares = {k: v / sum(weights.values()) for k, v in sorted(weights.items(), key=lambda item: -item[1])}
-    small, _, belief, _ = max(found, key=lambda f: f[3])
+    small, field, belief, _, more = max(found, key=lambda f: f[3])
     if judge == "proposal only":
         print(
             f"{name}: THE PROMPT NAMES NO OUTCOME"
@@ -145,9 +145,11 @@ def decide(
         known = [tuple(float(a) for a in p) for p in json.loads(path.read_text())["path"]]
     start = float(belief.values[np.argmax(belief.weights)])
     save = lambda steps: write_json(path, {"path": steps})
-    steps = refine(misfit(small, world, caption), start, small.ends, config.refinements, known, save)
+    likelihood = np.zeros(len(field.grid)) if more is None else more
+    by_prior = lambda u: jnp.interp(u, field.grid, likelihood)
+    steps = refine(misfit(small, world, caption, by_prior), start, small.ends, config.refinements, known, save)
     chosen, value, _ = min(steps, key=lambda p: p[1])
-    score = float(np.exp(-value - small.log_prior(chosen)))
+    score = float(np.exp(-value - small.log_prior(chosen) - by_prior(chosen)))
     return Answer(caption, small, belief, float(chosen), steps, shares, judge, score)
 
 

@@ -97,6 +97,9 @@ def test_beliefs_hold_what_they_say():
     np.testing.assert_allclose(nothing.weights, even.weights)
     sharp = motion_words.normal((4.0, 6.0), 4.7, 0.1)
     np.testing.assert_allclose([sharp.median, *sharp.interval(0.95)], [4.7, 4.504, 4.896], atol=0.01)
+    np.testing.assert_allclose(sharp.densest(0.95), (4.504, 4.896), atol=0.02)
+    falling = motion_words.Belief.of((0.0, 1.0), np.exp(-5.0 * np.linspace(0.0, 1.0, 161)))
+    assert falling.densest(0.9)[0] == 0.0 < falling.interval(0.9)[0]  # the likeliest value is at the end
 
 
 def test_outcomes_that_scatter_between_candidates_say_less():

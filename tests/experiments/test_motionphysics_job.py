@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import save_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
+from jaxphys.scenes.outcomes import Outcomes
 
 WORLD = clips.World(pixels=16, frames=8, particles=64, dx=1 / 8)
 
@@ -78,6 +80,27 @@ def test_the_posterior_of_a_class_is_the_proposal_times_the_score():
     broken = Field(grid, table, np.ones(5, int), 0.0)
     with pytest.raises(ValueError, match="no candidate"):
         motion_search.belief_of(small, broken, {"squash": "flat"})
+
+
+def test_refinement_ends_where_the_posterior_is_greatest(monkeypatch):
+    small = cube(language.propose("jelly"))
+    grid = np.linspace(*small.ends, 9)
+    table = np.zeros((9, 6))
+    table[:, 0] = np.linspace(0.9, 0.1, 9)
+    heard = -8.0 * (grid - small.start - 0.3) ** 2
+    belief, _ = motion_search.belief_of(small, Field(grid, table, np.zeros(9, int), 0.0), {"squash": "half"}, heard)
+
+    def simulated(small, world, u, steps):
+        return Outcomes(jnp.interp(u, grid, table[:, 0]), *5 * [jnp.float32(0.0)]), jnp.int32(0)
+
+    monkeypatch.setattr(motion_search, "outcomes_at", simulated)
+    by_prior = lambda u: jnp.interp(u, grid, heard)
+    call = motion_search.misfit(small, WORLD, {"squash": "half"}, by_prior)
+    path = motion_search.refine(call, small.ends[0], small.ends, 40)
+    answer, mode = min(path, key=lambda p: p[1])[0], belief.values[np.argmax(belief.weights)]
+    assert abs(answer - mode) < 0.05 and abs(mode - small.start) > 0.1
+    lo, hi = belief.densest(0.5)
+    assert lo <= answer <= hi
 
 
 class Model(BaseHTTPRequestHandler):
@@ -216,7 +239,8 @@ def test_the_job_answers_both_prompts_and_goes_on_where_it_was(tmp_path, capsys)
     said = capsys.readouterr().out
     assert "NO PRIOR" in said and "outcome words alone decide" in said
     assert first["prompt_answer"] < first["opposite_answer"]  # squashed flat; keeps its height
-    assert first["prompt_low"] <= first["prompt_high"] and first["prompt_judge"] == "outcome words"
+    assert first["prompt_low"] <= first["prompt_answer"] <= first["prompt_high"]
+    assert first["prompt_judge"] == "outcome words"
     assert first["prompt_proposed"] == first["opposite_proposed"]
     for name in ("preview.png", "posterior.png", "path.png", "compare.mp4", "compare.png"):
         assert (tmp_path / name).stat().st_size > 0, name
