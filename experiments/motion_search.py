@@ -167,7 +167,7 @@ def small_scene(
         tool=np.zeros(8, np.float32),
         grip=as32([0, 0, 0, 1e-3, 1e-3, 1e-3]),
         pull=as32([0, 0, 0, 1e-3, 1e-3, 1e-3, 0, 0, 0, 0]),
-        view=as32([35.0, 15.0, 1.3]),
+        view=as32([35.0, 15.0, np.mean(clips.DISTANCE)]),
     )
     about: dict[str, Any] = dict(
         number=0,
