@@ -102,7 +102,7 @@ def run(config, workdir: str) -> dict:
         return dict(maps=clips.maps[index], view=clips.view[index], tokens=clips.tokens[index], scalars=scalars)
 
     state = fit(
-        make_step(loss, tx, mesh, ema_decay=config.ema_decay),
+        make_step(loss, tx, mesh, ema_decay=config.ema_decay, rounded=config.rounded),
         state,
         lambda step: rows(train, order.indices(step)),
         config.steps,

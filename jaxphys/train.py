@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from jaxphys.checkpoint import Checkpoints
 from jaxphys.metrics import Metrics
+from jaxphys.precision import rounded_products
 from jaxphys.pytree import pytree
 from jaxphys.sharding import BATCH, BATCH_AXES, REPLICATED, Rules, batch_share, constrain, place, place_batch, shardings
 
@@ -97,6 +98,7 @@ def update(
     mesh: Mesh | None = None,
     rules: Rules = REPLICATED,
     axis_name: str | None = None,
+    rounded: bool = False,
 ) -> Callable:
     """One step as a pure function (state, batch, *frozen) -> (state, metrics), not compiled yet.
 
@@ -107,6 +109,7 @@ def update(
         accumulate: parts that a batch is worked on in; memory is that of one part, the sum is kept in float32.
         mesh, rules: with a mesh, gradients and the new state are held as the rules say.
         axis_name: under `jax.pmap`: over which axis the batch is spread.
+        rounded: products of float32 matrices in bfloat16, for CPUs that have units for them (AMX): see `precision`.
 
     Returns:
         The function. `frozen` are trees that the loss takes and no one changes (the model under a LoRA). Metrics:
@@ -128,6 +131,7 @@ def update(
         return values.mean(), {"loss": values.mean(), **jax.tree.map(lambda a: a.mean(0), aux)}
 
     value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
+    value_and_grad = rounded_products(value_and_grad) if rounded else value_and_grad
 
     def gradient(params, batch, key, frozen):
         n = jax.tree.leaves(batch)[0].shape[0]
@@ -207,11 +211,12 @@ def make_step(
     batch_rules: Rules = BATCH,
     ema_decay: float = 0.999,
     accumulate: int = 1,
+    rounded: bool = False,
 ) -> Step:
     """Compiles `update` for one device or a mesh; see there for the arguments.
 
     Args:
-        loss, tx, ema_decay, accumulate: as for `update`.
+        loss, tx, ema_decay, accumulate, rounded: as for `update`.
         mesh: from `sharding.make_mesh`; None: the default device.
         rules: where parameters, gradients, moments and averages live.
         batch_rules: where batches live.
@@ -223,7 +228,8 @@ def make_step(
     >>> round(float(state.params), 6), float(metrics["loss"])
     (0.2, 1.0)
     """
-    function = update(loss, tx, ema_decay=ema_decay, accumulate=accumulate, mesh=mesh, rules=rules)
+    options = dict(ema_decay=ema_decay, accumulate=accumulate, rounded=rounded)
+    function = update(loss, tx, mesh=mesh, rules=rules, **options)
     return Step(jax.jit(function, donate_argnums=0), mesh, batch_rules)
 
 

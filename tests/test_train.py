@@ -80,6 +80,18 @@ def test_parts_of_a_batch_sum_to_the_whole(float64, parts):
     assert memory(parts) < 1.5 * memory(1) / parts
 
 
+def test_rounded_products_change_a_step_by_their_rounding():
+    spread = make_mesh(data=2, tensor=4)
+    exact, _ = make_step(loss, optax.sgd(0.1))(new_sgd(), batch(0))
+    near, _ = make_step(loss, optax.sgd(0.1), spread, rounded=True)(new_sgd(mesh=spread), batch(0))
+    error = float(jnp.abs(near.params["w"] - exact.params["w"]).max())
+    assert 1e-6 < error < 0.02 * float(jnp.abs(exact.params["w"] - new_sgd().params["w"]).max())
+
+
+def new_sgd(**options):
+    return create_state(params, optax.sgd(0.1), key=jax.random.key(0), **options)
+
+
 def test_low_precision_parameters_have_wide_averages():
     state = create_state({"w": jnp.ones(4, jnp.bfloat16)}, optax.sgd(1e-3), key=jax.random.key(0), ema=True)
     step = make_step(lambda p, x, key: jnp.sum(p["w"] * x), optax.sgd(1e-3), ema_decay=0.9, accumulate=2)
