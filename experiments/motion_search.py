@@ -212,15 +212,12 @@ def opposite(caption: Mapping[str, str]) -> dict[str, str]:
 
 
 def misfit(
-    small: Small,
-    world: clips.World,
-    caption: Mapping[str, str],
-    read: Callable[[Any], Any] = lambda coordinate: 0.0,
+    small: Small, world: clips.World, caption: Mapping[str, str], by_prior: Callable[[Any], Any]
 ) -> Callable[[float], tuple[float, float]]:
     """-log(posterior) but for a constant, and its slope, exact by forward mode.
 
-    The posterior is that of `belief_of`: outcome words, the proposal's density, and `read`, the log-likelihood by a
-    video model; only the outcomes are simulated instead of interpolated.
+    The posterior is that of `belief_of`: outcome words, the proposal's density, and `by_prior`, the log-likelihood by
+    a video model; only the outcomes are simulated instead of interpolated.
     """
 
     def call(u: float) -> tuple[float, float]:
@@ -229,7 +226,7 @@ def misfit(
         def of(u):
             measured, code = outcomes_at(small, world, u, steps)
             score = compare(jax.tree.map(jnp.atleast_1d, measured), caption).score[0]
-            value = -jnp.log(jnp.maximum(score, 1e-30)) - small.log_prior(u) - read(u)
+            value = -jnp.log(jnp.maximum(score, 1e-30)) - small.log_prior(u) - by_prior(u)
             return jnp.where(code == 0, value, jnp.inf)
 
         value, slope = jax.jvp(of, (jnp.float32(u),), (jnp.float32(1.0),))

@@ -49,6 +49,13 @@ def test_a_product_is_that_of_rounded_factors(axes):
     assert np.abs(found - np.tensordot(x.astype(np.float64), y, axes)).max() > 1e-3
 
 
+def test_sums_over_several_axes_pair_them_as_they_were():
+    x, y = whole(0, 5, 3, 4), whole(1, 4, 6, 3)
+    product = jax.jit(rounded_products(lambda x, y: jnp.einsum("tij,jki->tk", x, y)))
+    assert "bf16" in product.lower(x, y).as_text()
+    np.testing.assert_array_equal(product(x, y), np.einsum("tij,jki->tk", x, y))
+
+
 def test_what_the_backend_has_no_faster_stays_as_it_is():
     x = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
     for f in (
