@@ -3,17 +3,20 @@
     python -m experiments.eval_motionphysics --config=experiments/configs/eval_motionphysics.py \
         --workdir=runs/motionphysics_eval
 
-Writes fields/ (candidates of every scene, made once), answers/ (one file per scene), rows.json and report.json.
+Every core takes one scene after another. Writes fields/ (candidates of every scene, made once), answers/ (one file per
+scene), rows.json, answers.png, failures.json, failures.png and report.json; a rerun goes on after the last scene.
 Figures on outcome captions are errors against the hidden value, in decades (degrees for sand); those on property
 captions are errors against the centre of the word, which a look-up answers perfectly.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import multiprocessing
+import os
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,14 @@ from ml_collections import config_flags
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from experiments import motion_classes, motion_gaps, motion_pairs
+from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures
 from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.clip_files import load_clips
 from experiments.motion_fields import Field, field_of, videos_of
-from experiments.motion_scenes import HeldOut, manifest
-from experiments.report import write_json, write_report
+from experiments.motion_scenes import HeldOut, draw, manifest
+from experiments.report import read_json, write_json, write_report
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
@@ -89,20 +92,23 @@ def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.W
     videos = videos_of(folder, held, world, config.candidates)
     shown = guided.in_colour(held, field.grid, videos)
     change = guided.first_change(videos, config.known)
-    given = (0, config.known) if config.known and change <= guided.STILL else (0,)
+    still = config.known > 0 and change <= guided.STILL
+    given = [known for known, told in ((0, held.kind == "training" or not still), (config.known, still)) if told]
     window = (config.window_low, config.window_high)
     asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
     if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
         scale = captions.SCALES["stiffness"]
         asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
     rows, heard = [], {}
-    for seed in config.seeds:
+    for seed in config.seeds if held.kind == "training" and held.material == "elastic" else config.seeds[:1]:
         for n, (about, caption, target) in enumerate(asked):
             rng = np.random.default_rng([seed, held.number, n])
             options: dict[str, Any] = dict(
                 window=window, levels=config.levels, draws=config.draws, seed=seed, heard=heard
             )
             for known in given:
+                if known == 0 and about == "outcome" and seed != config.seeds[0]:
+                    continue
                 name = "posterior_frames" if known else "posterior_text"
                 belief, sure = guided.read_words(prior, held, shown, caption, known=known, **options)
                 rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure, first_change=change))
@@ -253,21 +259,22 @@ def baselines(config, materials: list[str]) -> tuple[dict, dict, dict]:
     return trained, alone, {f"regression_{k}": v for k, v in share.items()}
 
 
-def claim(folder: Path, config, prior: bool) -> None:
+def claim(folder: Path, config) -> None:
     """Refuses to mix stored fields, or stored answers, of different settings.
 
     Raises:
         ValueError: the workdir holds others.
     """
-    groups = {"fields": ("candidates", "class_candidates", "pair_candidates", "pixels", "frames", "particles", "dx_m")}
-    if prior:
-        groups["answers"] = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps")
-        groups["answers"] += ("video_scenes", "property_scenes", "class_scenes", "pair_scenes", "gap_scenes")
-    for name, keys in groups.items():
-        values = {key: config[key] for key in keys}
-        if name == "answers":
-            values["prior_sha256"] = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
-        values, path = json.loads(json.dumps(values)), folder / name / "settings.json"
+    fields = ("candidates", "class_candidates", "pair_candidates", "pixels", "frames", "particles", "dx_m")
+    answers = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps", "asked")
+    answers += ("property_scenes", "class_scenes", "pair_scenes", "gap_scenes")
+    chosen = config.to_dict()
+    prior_of = {"prior_sha256": hashlib.sha256(Path(config.prior).read_bytes()).hexdigest() if config.prior else ""}
+    for path, values in (
+        (folder / "fields" / "settings.json", {key: chosen[key] for key in fields}),
+        (folder / "answers" / f"settings.{judge(config)}.json", {key: chosen[key] for key in answers} | prior_of),
+    ):
+        values = json.loads(json.dumps(values))
         if not path.exists():
             write_json(path, values)
         old = json.loads(path.read_text())
@@ -276,51 +283,97 @@ def claim(folder: Path, config, prior: bool) -> None:
             raise ValueError(f"{path.parent} was made with other settings ({differing}): choose another workdir")
 
 
+def judge(config) -> str:
+    """What the names of answers say of who gave them."""
+    return "prior" if config.prior else "none"
+
+
+def world_of(config) -> clips.World:
+    """The sizes of a config."""
+    return clips.World(pixels=config.pixels, frames=config.frames, particles=config.particles, dx=config.dx_m)
+
+
+load_once = functools.cache(load_prior)
+
+
+def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
+    """Stores what there is of one scene: its candidates, and with a prior its answers."""
+    world = world_of(config)
+    held, fields, answers = draw(*scene, world), folder / "fields", folder / "answers"
+    prior = load_once(config.prior) if config.prior else None
+    field = field_of(fields, held, world, config.candidates)
+    if held.kind == "training" and held.material == "elastic" and held.number < config.loop_scenes:
+        path = answers / f"{held.name}.{judge(config)}.loop.json"
+        if not path.exists():
+            write_json(path, {"rows": in_the_loop(held, field, prior, config, world, fields)})
+    path = answers / f"{held.name}.{judge(config)}.json"
+    if not path.exists():
+        found = beside(held, field, prior, config, world, fields)
+        if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
+            found["rows"] += with_prior(held, field, prior, config, world, fields)
+        write_json(path, found)
+
+
+def take_core(cores: Any) -> None:
+    """Binds a process to the next core."""
+    core = cores.get()
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def answer_all(folder: Path, config, scenes: list[HeldOut]) -> None:
+    """`answer` of every scene, on all cores or in this process."""
+    todo, call = [(h.number, h.kind, h.material) for h in scenes], functools.partial(answer, folder, config)
+    if config.processes == 1:
+        for scene in tqdm(todo, unit="scene", file=sys.stdout):
+            call(scene)
+        return
+    everywhere: list = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None] * 64
+    count = config.processes or (len(everywhere) if everywhere[0] is not None else os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    for k in range(count):
+        cores.put(everywhere[k % len(everywhere)])
+    with context.Pool(count, take_core, (cores,)) as pool:
+        for _ in tqdm(pool.imap_unordered(call, todo), total=len(todo), unit="scene", file=sys.stdout):
+            pass
+
+
 def run(config, workdir: str | Path) -> dict:
     """Everything that is not there yet, then the report."""
     folder = Path(workdir)
-    (folder / "fields").mkdir(parents=True, exist_ok=True)
-    (folder / "answers").mkdir(exist_ok=True)
-    claim(folder, config, bool(config.prior))
-    began = time.process_time()
-    world = clips.World(pixels=config.pixels, frames=config.frames, particles=config.particles, dx=config.dx_m)
+    for name in ("fields", "answers"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    claim(folder, config)
+    world = world_of(config)
     scenes = manifest(config, world)
     write_json(
         folder / "manifest.json",
         {h.name: {"material": h.material, "action": h.action, "shape": h.shape, "truth": h.truth} for h in scenes},
     )
-    trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
-    prior = load_prior(config.prior) if config.prior else None
-    if prior is None:
+    if not config.prior:
         print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)} and every posterior")
-    rows, classes, pairs, seconds = [], [], [], []
-    for held in tqdm(scenes, unit="scene", file=sys.stdout):
+    answer_all(folder, config, scenes)
+    trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
+    rows, classes, pairs, seconds, said = [], [], [], [], {}
+    for held in scenes:
         field = field_of(folder / "fields", held, world, config.candidates)
         seconds.append(field.seconds)
+        said[held.name] = captions.say(held.outcome_caption(field.true_outcomes()))
         rows += without_prior(held, field, trained, alone)
-        if held.kind == "training" and held.material == "elastic" and held.number < config.loop_scenes:
-            path = folder / "answers" / f"{held.name}.{'loop' if prior else 'reference'}.json"
-            if not path.exists():
-                write_json(path, {"rows": in_the_loop(held, field, prior, config, world, folder / "fields")})
-            rows += json.loads(path.read_text())["rows"]
-        path = folder / "answers" / f"{held.name}.json"
-        if prior is None:
-            found = beside(held, field, None, config, world, folder / "fields")
-        elif not path.exists():
-            found = beside(held, field, prior, config, world, folder / "fields")
-            if held.number < config.video_scenes:
-                found["rows"] += with_prior(held, field, prior, config, world, folder / "fields")
-            write_json(path, found)
-        else:
-            found = json.loads(path.read_text())
+        path = folder / "answers" / f"{held.name}.{judge(config)}.json"
+        loop, found = path.with_suffix(".loop.json"), read_json(path)
+        if held.number < config.loop_scenes and loop.exists():
+            rows += read_json(loop)["rows"]
         rows += found["rows"]
         classes += found["classes"]
         pairs += found["pairs"]
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
+    motion_pictures.write(rows, scenes, said, folder, NEAR)
     figures = summary(rows) | motion_gaps.lost(rows) | about
     figures |= motion_classes.figures(classes) | motion_pairs.figures(pairs)
-    figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "core_seconds": time.process_time() - began}
-    figures |= {"scenes_count": len(scenes), "prior": config.prior or "none", "seeds": list(config.seeds)}
+    figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "scenes_count": len(scenes)}
+    figures |= {"prior": config.prior or "none", "seeds": list(config.seeds)}
     write_report(folder, **figures)
     return figures
 

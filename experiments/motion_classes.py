@@ -76,27 +76,26 @@ def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, **options: A
     return average(score, sound, count)
 
 
-def decision(held: HeldOut, judge: str, shares: np.ndarray, **more: Any) -> dict:
+def decision(held: HeldOut, judge: str, shares: np.ndarray) -> dict:
     """A row of the report."""
     best = MATERIALS[int(np.argmax(shares))]
     share = float(shares[MATERIALS.index(held.material)])
     about = {"scene": held.name, "material": held.material, "judge": judge, "class": best, "share": share}
-    return about | {"right": best == held.material} | more
+    return about | {"right": best == held.material}
 
 
 def decisions(folder: Path, held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World) -> list[dict]:
-    """The rows of one scene: by outcomes, and with a prior by it and by both, for every seed."""
+    """The rows of one scene: by outcomes, and with a prior by it and by both."""
     count = config.class_candidates
     drawn = candidates_of(folder, held, world, count)
     measured = by_outcomes(held, drawn, field, count)
     rows = [decision(held, "outcomes", measured)]
-    for seed in config.seeds if prior is not None else ():
-        assert prior is not None
+    if prior is not None:
         options = dict(window=(config.window_low, config.window_high), known=1, levels=config.levels)
-        heard = by_prior(prior, held, drawn, count, draws=config.draws, seed=seed, **options)
-        rows.append(decision(held, "prior", heard, seed=seed))
+        heard = by_prior(prior, held, drawn, count, draws=config.draws, seed=config.seeds[0], **options)
+        rows.append(decision(held, "prior", heard))
         both = heard * (measured + 1e-3)
-        rows.append(decision(held, "prior_and_outcomes", both / both.sum(), seed=seed))
+        rows.append(decision(held, "prior_and_outcomes", both / both.sum()))
     return rows
 
 

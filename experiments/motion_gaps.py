@@ -114,10 +114,9 @@ def rows_of(
         shown = guided.in_colour(other, field.grid, videos, look)
         still = guided.first_change(videos, config.known) <= guided.STILL
         given = config.known if still else 0
-        for known in sorted({0, given}):
-            name = "posterior_frames" if known else "posterior_text"
-            belief, sure = guided.read_words(prior, held, shown, caption, known=known, **options)
-            rows.append(row(held, name, f"gap_{gap}", held.truth, belief, confidence=sure))
+        name = "posterior_frames" if given else "posterior_text"
+        belief, sure = guided.read_words(prior, held, shown, caption, known=given, **options)
+        rows.append(row(held, name, f"gap_{gap}", held.truth, belief, confidence=sure))
         settings = guided.settings("reconstruction", prior, window, given)
         pull, loss, _ = guided.pulls(prior, held, shown, caption, settings, config.draws, seed)
         coarse = float(field.grid[::2][np.argmin(loss.mean(0)[::2])])

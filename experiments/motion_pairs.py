@@ -137,21 +137,20 @@ def heard(prior: Prior, held: HeldOut, drawn: Drawn, axes, caption: Mapping[str,
 
 
 def rows_of(folder: Path, held: HeldOut, prior: Prior | None, config, world: clips.World) -> list[dict]:
-    """The answers of one scene, one row per judge (and seed): errors, intervals and the correlation."""
+    """The answers of one scene, one row per judge: errors, intervals and the correlation."""
     axes, truth = axes_of(held, config.pair_candidates), hidden(held)
     drawn = candidates_of(folder, held, world, config.pair_candidates)
     if drawn.codes[-1] != 0:
         return []
     caption = held.outcome_caption(Outcomes(*drawn.outcomes[-1]))
-    judged = [("outcome_match", None, posterior(axes, drawn, caption))]
-    for seed in config.seeds if prior is not None else ():
-        assert prior is not None
+    judged = [("outcome_match", posterior(axes, drawn, caption))]
+    if prior is not None:
         options = dict(window=(config.window_low, config.window_high), known=1, levels=config.levels)
-        log = heard(prior, held, drawn, axes, caption, draws=config.draws, seed=seed, **options)
-        judged.append(("posterior_frames", seed, posterior(axes, drawn, more=log)))
+        log = heard(prior, held, drawn, axes, caption, draws=config.draws, seed=config.seeds[0], **options)
+        judged.append(("posterior_frames", posterior(axes, drawn, more=log)))
     rows = []
-    for judge, seed, joint in judged:
-        row: dict[str, Any] = {"scene": held.name, "material": held.material, "judge": judge, "seed": seed}
+    for judge, joint in judged:
+        row: dict[str, Any] = {"scene": held.name, "material": held.material, "judge": judge}
         row["correlation"] = joint.correlation
         for k, name in enumerate(NAMES):
             belief, span = joint.marginal(k), np.ptp(axes[k])
@@ -163,7 +162,7 @@ def rows_of(folder: Path, held: HeldOut, prior: Prior | None, config, world: cli
 
 
 def figures(rows: list[dict]) -> dict[str, float]:
-    """Medians over scenes and seeds, by judge and material."""
+    """Medians over scenes, by judge and material."""
     out: dict[str, float] = {}
     for judge, material in dict.fromkeys((r["judge"], r["material"]) for r in rows):
         own = [r for r in rows if (r["judge"], r["material"]) == (judge, material)]

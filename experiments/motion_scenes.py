@@ -291,9 +291,9 @@ def split_particles(held: HeldOut, rng: np.random.Generator) -> HeldOut:
 
 
 def manifest(config: Any, world: clips.World) -> list[HeldOut]:
-    """The scenes that a config asks for: `config.scenes` maps "kind_material" to a count."""
+    """The scenes that a config asks for: `config.scenes` maps "kind_material" to a count. Known kinds come first."""
     out = []
     for name, count in config.scenes.items():
         kind, _, material = name.partition("_")
         out += [draw(number, kind, material, world) for number in range(count)]
-    return out
+    return sorted(out, key=lambda h: (KINDS.index(h.kind), list(UNKNOWN).index(h.material), h.number))

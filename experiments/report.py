@@ -89,6 +89,19 @@ def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
+def read_json(path: str | Path) -> Any:
+    """What `write_json` wrote, with numbers that are not finite as numbers again."""
+
+    def whole(value):
+        if isinstance(value, dict):
+            return {k: whole(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [whole(v) for v in value]
+        return float(value) if value in ("nan", "inf", "-inf") else value
+
+    return whole(json.loads(Path(path).read_text()))
+
+
 def write_report(workdir: str | Path, **values: Any) -> Path:
     """Writes `report.json` into the workdir: the given flat keys (seeds among them), then provenance.
 

@@ -3,15 +3,10 @@
     python -m experiments.eval_motionphysics --config=experiments/configs/eval_motionphysics.py \\
         --config.clips=runs/clips --config.prior=runs/prior/prior.safetensors --workdir=runs/motionphysics_eval
 
-Hardware: one CPU core. Time: 5 to 15 core-seconds a scene for the outcomes of 17 candidates, about half a minute for
-their videos and derivatives, a minute for the methods of the prior (3 seeds), eight minutes for a scene with the
-simulator in the loop; half a minute for a decision between materials, one to two for two unknowns at once, five for
-the domain gaps of a scene: some twelve core-hours in all. Candidates by Taichi are one more gap of the scenes that
-python -m experiments.bench.peer_clips has made them for. Scenes are stored one by one: several processes may share the
-workdir, each with some scenes
-(--config.scenes.training_sand=0 leaves those out), and a last run with all of them writes the report. Without a prior
-(--config.prior="") what needs one is skipped by name; --config.loop_scenes=0 leaves the loop out. Expected: report.json
-and rows.json; a rerun goes on after the last scene.
+Hardware: all CPU cores that the process may use. Time: some twelve core-hours. Candidates by Taichi are one more gap of
+the scenes that python -m experiments.bench.peer_clips has made them for. Without a prior (--config.prior="") what needs
+one is skipped by name; --config.loop_scenes=0 leaves the loop out. Expected: report.json and rows.json; a rerun goes on
+after the last scene.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +22,7 @@ def get_config() -> ConfigDict:
             frames=16,
             particles=512,
             dx_m=1 / 16,
+            processes=0,  # 0: one per core
             scenes=ConfigDict(  # kind_material -> how many
                 dict(
                     training_elastic=160,
@@ -46,14 +42,32 @@ def get_config() -> ConfigDict:
                     training_water=12,
                 )
             ),
+            asked=ConfigDict(  # kind_material -> of how many of these the prior is asked
+                dict(
+                    training_elastic=48,
+                    flat_elastic=12,
+                    hollow_elastic=24,
+                    shape_elastic=12,
+                    splat_elastic=12,
+                    fast_elastic=12,
+                    obstacle_elastic=12,
+                    two_elastic=12,
+                    training_metal=8,
+                    training_sand=8,
+                    training_foam=8,
+                    training_plasticine=8,
+                    training_newtonian=8,
+                    training_non_newtonian=8,
+                    training_water=8,
+                )
+            ),
             methods=("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference"),  # of guidance
-            video_scenes=48,  # of each kind and material that the prior is asked about, at most
             property_scenes=20,  # elastic scenes that are asked for every stiffness word
             class_scenes=8,  # of each material, for the decision between materials
             class_candidates=4,  # of each of the eight materials in such a scene
             pair_scenes=6,  # of metal and of plasticine, for stiffness and yield stress at once
             pair_candidates=7,  # along each of the two
-            gap_scenes=12,  # elastic, for the domain gaps
+            gap_scenes=8,  # elastic, for the domain gaps
             loop_scenes=10,  # elastic training-like scenes with the simulator in the loop
             loop_steps=40,
             window_low=0.6,  # noise range of the posterior and the reconstruction, fixed before any figure was seen
@@ -61,6 +75,6 @@ def get_config() -> ConfigDict:
             known=4,  # first frames that are given
             levels=5,
             draws=2,
-            seeds=(0, 1, 2),
+            seeds=(0, 1, 2),  # of elastic scenes like the training clips; elsewhere the first alone
         )
     )

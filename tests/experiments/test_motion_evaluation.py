@@ -17,17 +17,19 @@ from experiments import (
     motion_gaps,
     motion_guided,
     motion_pairs,
+    motion_pictures,
     motion_scenes,
     motion_words,
 )
 from experiments.bench import motionphysics as bench
 from experiments.cases import motionphysics as case
 from experiments.configs.eval_motionphysics import get_config
-from experiments.report import check
+from experiments.report import check, read_json, write_json
 from jaxphys.diffusion import dit, vae
 from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import load_prior, save_prior
 from jaxphys.language import captions
+from jaxphys.media import read_image
 from jaxphys.scenes import clips
 from jaxphys.scenes.clips import SCALARS
 
@@ -244,14 +246,46 @@ def test_domain_gaps_change_what_they_name_and_nothing_else():
     assert motion_gaps.lost(rows)["gap_light_posterior_text_lost_mean"] == pytest.approx(0.15)
 
 
+def test_rows_are_read_back_with_their_numbers_that_are_not_finite(tmp_path):
+    rows = [{"answer": 1.5, "reachable": float("nan")}, {"scene": "inferno", "ends": [float("-inf"), 2]}]
+    write_json(tmp_path / "rows.json", {"rows": rows})
+    first, second = read_json(tmp_path / "rows.json")["rows"]
+    assert first["answer"] == 1.5 and np.isnan(first["reachable"])
+    assert second == rows[1]
+
+
+def test_failures_are_listed_worst_first_and_plotted(tmp_path):
+    held = motion_scenes.draw(0, "training", "elastic", WORLD)
+    about = dict(scene=held.name, kind="training", material="elastic", asked="outcome", target=4.5)
+    errors = {"outcome_match": (0.2, 0.4, 0.9), "posterior_frames": (0.5,), "constant": (1.0,)}
+    rows = [about | dict(method=m, error=e, answer=4.5 + e) for m, found in errors.items() for e in found]
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 255, (4, 4, 16, 16, 3), np.uint8)
+    drawn = motion_fields.Videos(maps, np.zeros((3, 4, 16, 16, 3), np.float16), 0.0)
+    (tmp_path / "fields").mkdir()
+    motion_fields.store(tmp_path / "fields" / f"{held.name}.videos.npz", drawn)
+    motion_pictures.write(rows, [held], {held.name: "a soft ball"}, tmp_path, 0.3)
+    found = json.loads((tmp_path / "failures.json").read_text())["failures"]
+    assert [(r["method"], r["error"]) for r in found] == [
+        ("outcome_match", 0.9),
+        ("outcome_match", 0.4),
+        ("posterior_frames", 0.5),
+    ]
+    assert found[0]["caption"] == "a soft ball"
+    assert (tmp_path / "answers.png").stat().st_size > 1000
+    # two strips of two frames of 16 pixels, and a line, for each of the three
+    assert read_image(tmp_path / "failures.png").shape == (2 * 3 * (2 * 16 + 4), 2 * 2 * 16, 3)
+
+
 def small(**changes):
     config = get_config()
     config.update(
         dict(clips="", candidates=3, pixels=16, frames=4, particles=48, dx_m=1 / 6, known=1, levels=2, draws=2)
     )
-    config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, video_scenes=1, loop_scenes=0))
+    config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, loop_scenes=0, processes=1))
     config.update(dict(pair_scenes=0, gap_scenes=0, class_candidates=1, pair_candidates=2))
     config.scenes = ConfigDict(dict(flat_elastic=2))
+    config.asked = ConfigDict(dict(flat_elastic=1, training_elastic=1, training_metal=1))
     config.update(changes)
     return config
 
@@ -321,7 +355,7 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
     config = small(prior=tiny_prior(tmp_path / "prior.safetensors"), methods=("sds",))
     found = eval_motionphysics.run(config, tmp_path / "out")
     assert "NO CLIPS" in capsys.readouterr().out
-    for method in ("constant", "outcome_match", "posterior_text", "sds"):
+    for method in ("constant", "outcome_match", "posterior_frames", "sds"):
         assert 0.0 <= found[f"outcome_flat_elastic_{method}_median"] <= 2.0, method
     assert found["outcome_flat_elastic_constant_scenes_count"] == 2
     assert found["outcome_flat_elastic_sds_scenes_count"] == 1
@@ -336,6 +370,7 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
         eval_motionphysics.run(small(candidates=4), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert set(manifest) == {"flat_elastic_0000", "flat_elastic_0001"}
+    assert (tmp_path / "out" / "answers.png").exists()
 
 
 def test_the_pull_of_a_reference_is_that_of_the_true_video(tmp_path):
