@@ -87,20 +87,23 @@ def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> li
     return rows
 
 
-def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.World, folder: Path) -> list[dict]:
-    """The rows of one scene that the prior answers."""
+def with_prior(
+    held: HeldOut, field: Field, prior: Prior, config, world: clips.World, folder: Path
+) -> tuple[list[dict], list[dict]]:
+    """The rows of one scene that the prior answers, and what it heard in every slot, for other temperatures."""
     videos = videos_of(folder, held, world, config.candidates)
     shown = guided.in_colour(held, field.grid, videos)
     change = guided.first_change(videos, config.known)
     still = config.known > 0 and change <= guided.STILL
-    given = [known for known, told in ((0, held.kind == "training" or not still), (config.known, still)) if told]
+    like = held.kind == "training" and held.material == "elastic"
+    given = [known for known, told in ((0, like or not still), (config.known, still)) if told]
     window = (config.window_low, config.window_high)
     asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
     if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
         scale = captions.SCALES["stiffness"]
         asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
     rows, heard = [], {}
-    for seed in config.seeds if held.kind == "training" and held.material == "elastic" else config.seeds[:1]:
+    for seed in config.seeds if like else config.seeds[:1]:
         for n, (about, caption, target) in enumerate(asked):
             rng = np.random.default_rng([seed, held.number, n])
             options: dict[str, Any] = dict(
@@ -127,12 +130,16 @@ def with_prior(held: HeldOut, field: Field, prior: Prior, config, world: clips.W
                     end = guided.follow(field.grid, pull, begin, rng)
                     about_it = dict(seed=seed, start=begin, sign_right=right, cosine=float(cosine.mean()))
                     rows.append(row(held, name, about, target, end, **about_it))
-    return rows
+    about_it = dict(said=asked[0][1], first_change=change)
+    return rows, [
+        dict(slot=slot, known=known, seed=seed, log_likelihood=found.log_likelihood, error=found.error) | about_it
+        for (slot, known, seed), found in heard.items()
+    ]
 
 
 def beside(held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path) -> dict:
     """What is asked of some scenes only: which material, two unknowns at once, and the domain gaps."""
-    found: dict[str, list[dict]] = {"rows": [], "classes": [], "pairs": []}
+    found: dict[str, list[dict]] = {"rows": [], "classes": [], "pairs": [], "heard": []}
     if held.kind != "training":
         return found
     if held.number < config.class_scenes:
@@ -310,7 +317,8 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     if not path.exists():
         found = beside(held, field, prior, config, world, fields)
         if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
-            found["rows"] += with_prior(held, field, prior, config, world, fields)
+            rows, found["heard"] = with_prior(held, field, prior, config, world, fields)
+            found["rows"] += rows
         write_json(path, found)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.motion_fields import make_videos
-from experiments.motion_guided import Adam, paint_look
+from experiments.motion_guided import Adam, paint_look, painted
 from experiments.motion_scenes import HeldOut
 from jaxphys import mpm
 from jaxphys.methods.motion_released import released_update
@@ -58,8 +58,8 @@ def exact(
     key = jax.random.key(seed)
 
     @jax.jit
-    def pull_of(maps, slope, key):
-        video, dvideo = jax.jvp(lambda m: paint(m, view, look), (maps,), (slope,))
+    def pull_of(maps, slope, guide, prompt, key):
+        video, dvideo = painted(maps, slope, view, look)
         pull = jax.grad(lambda v: guidance(guide, v, prompt, settings, key=key)[0])(video)
         return jnp.sum(pull * dvideo)
 
@@ -68,7 +68,7 @@ def exact(
         began = time.monotonic()
         videos = make_videos(held, world, np.array([u]), truth=False)
         maps, slope = jnp.asarray(videos.maps[0], jnp.float32) / 255.0, jnp.asarray(videos.slopes[0], jnp.float32)
-        u = adam.step(u, float(pull_of(maps, slope, jax.random.fold_in(key, i))))
+        u = adam.step(u, float(pull_of(maps, slope, guide, prompt, jax.random.fold_in(key, i))))
         path.append(u)
         times.append(time.monotonic() - began)
     return Outcome.of(path, times)
@@ -94,7 +94,7 @@ def released(
     name, times = held.law_name, jnp.arange(world.frames) / world.fps
 
     @jax.jit
-    def gradient(values, key):
+    def gradient(values, guide, prompt, key):
         def loss(values):
             law = held.law(values if n == particles.count else jnp.pad(values, (0, particles.count - n), "edge"))
             laws = (law, *held.others)
@@ -113,7 +113,7 @@ def released(
     for i in range(iterations):
         began = time.monotonic()
         rate = 0.1 + 0.45 * (1.0 + np.cos(np.pi * min(i, 100) / 100))
-        g = gradient(values, jax.random.fold_in(key, i))
+        g = gradient(values, guide, prompt, jax.random.fold_in(key, i))
         if not bool(jnp.isfinite(g).all()):  # nothing to follow: the search ends where it is
             break
         values = released_update(values, g, rate, *held.ends)

@@ -45,11 +45,16 @@ def in_colour(held: HeldOut, grid: np.ndarray, videos: Videos, look: Look | None
     """Puts on colours that say nothing of the material; None: those of the scene."""
     look, view = paint_look(held) if look is None else look, jnp.asarray(held.scene.view)
     maps = jnp.asarray(videos.maps, jnp.float32) / 255.0
-    draw = jax.jit(lambda m, dm: jax.jvp(lambda m: paint(m, view, look), (m,), (dm,)))
-    pairs = [draw(m, jnp.asarray(dm, jnp.float32)) for m, dm in zip(maps, videos.slopes)]
+    pairs = [painted(m, jnp.asarray(dm, jnp.float32), view, look) for m, dm in zip(maps, videos.slopes)]
     video, slope = (jnp.stack(a) for a in zip(*pairs))
     true = paint(maps[-1], view, look) if len(maps) > len(grid) else None
     return Shown(video, slope, true, grid, colour_word(held))
+
+
+@jax.jit
+def painted(maps: jax.Array, slope: jax.Array, view: jax.Array, look: Look) -> tuple[jax.Array, jax.Array]:
+    """A clip in colour, and its derivative from that of the maps."""
+    return jax.jvp(lambda m: paint(m, view, look), (maps,), (slope,))
 
 
 STILL = 1.0  # change of the given frames between neighbouring candidates beyond which they may not be given [1/255]

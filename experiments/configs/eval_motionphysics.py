@@ -33,25 +33,25 @@ def get_config() -> ConfigDict:
                     fast_elastic=24,
                     obstacle_elastic=24,
                     two_elastic=24,
-                    training_metal=12,
-                    training_sand=12,
-                    training_foam=12,
-                    training_plasticine=12,
-                    training_newtonian=12,
-                    training_non_newtonian=12,
-                    training_water=12,
+                    training_metal=8,
+                    training_sand=8,
+                    training_foam=8,
+                    training_plasticine=8,
+                    training_newtonian=8,
+                    training_non_newtonian=8,
+                    training_water=8,
                 )
             ),
             asked=ConfigDict(  # kind_material -> of how many of these the prior is asked
                 dict(
                     training_elastic=48,
-                    flat_elastic=12,
+                    flat_elastic=8,
                     hollow_elastic=24,
-                    shape_elastic=12,
-                    splat_elastic=12,
-                    fast_elastic=12,
-                    obstacle_elastic=12,
-                    two_elastic=12,
+                    shape_elastic=8,
+                    splat_elastic=8,
+                    fast_elastic=8,
+                    obstacle_elastic=8,
+                    two_elastic=8,
                     training_metal=8,
                     training_sand=8,
                     training_foam=8,
@@ -67,7 +67,7 @@ def get_config() -> ConfigDict:
             class_candidates=4,  # of each of the eight materials in such a scene
             pair_scenes=6,  # of metal and of plasticine, for stiffness and yield stress at once
             pair_candidates=7,  # along each of the two
-            gap_scenes=8,  # elastic, for the domain gaps
+            gap_scenes=6,  # elastic, for the domain gaps
             loop_scenes=10,  # elastic training-like scenes with the simulator in the loop
             loop_steps=40,
             window_low=0.6,  # noise range of the posterior and the reconstruction, fixed before any figure was seen
