@@ -27,7 +27,7 @@ from ml_collections import config_flags
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures
+from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures, motion_temper
 from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
@@ -363,7 +363,7 @@ def run(config, workdir: str | Path) -> dict:
         print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)} and every posterior")
     answer_all(folder, config, scenes)
     trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
-    rows, classes, pairs, seconds, said = [], [], [], [], {}
+    rows, classes, pairs, heard, seconds, said = [], [], [], [], [], {}
     for held in scenes:
         field = field_of(folder / "fields", held, world, config.candidates)
         seconds.append(field.seconds)
@@ -376,12 +376,15 @@ def run(config, workdir: str | Path) -> dict:
         rows += found["rows"]
         classes += found["classes"]
         pairs += found["pairs"]
+        heard.append((held, field.grid, found["heard"]))
+    tempered, temperatures = motion_temper.rows_of(heard, row)
+    rows += tempered
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
     motion_pictures.write(rows, scenes, said, folder, NEAR)
     figures = summary(rows) | motion_gaps.lost(rows) | about
     figures |= motion_classes.figures(classes) | motion_pairs.figures(pairs)
     figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "scenes_count": len(scenes)}
-    figures |= {"prior": config.prior or "none", "seeds": list(config.seeds)}
+    figures |= {"prior": config.prior or "none", "seeds": list(config.seeds)} | temperatures
     write_report(folder, **figures)
     return figures
 

@@ -19,6 +19,7 @@ from experiments import (
     motion_pairs,
     motion_pictures,
     motion_scenes,
+    motion_temper,
     motion_words,
 )
 from experiments.bench import motionphysics as bench
@@ -30,6 +31,7 @@ from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import load_prior, save_prior
 from jaxphys.language import captions
 from jaxphys.media import read_image
+from jaxphys.methods.motion_posterior import posterior_of
 from jaxphys.scenes import clips
 from jaxphys.scenes.clips import SCALARS
 
@@ -244,6 +246,37 @@ def test_domain_gaps_change_what_they_name_and_nothing_else():
     about = [("s0", "gap_none", 0.1), ("s1", "gap_none", 0.3), ("s0", "gap_light", 0.3), ("s1", "gap_light", 0.4)]
     rows = [dict(scene=s, asked=gap, method="posterior_text", error=e) for s, gap, e in about]
     assert motion_gaps.lost(rows)["gap_light_posterior_text_lost_mean"] == pytest.approx(0.15)
+
+
+def with_value(held, coordinate, number):
+    law = dataclasses.replace(held.scene.law, E=np.float32(10.0**coordinate))
+    return dataclasses.replace(held, number=number, scene=dataclasses.replace(held.scene, law=law))
+
+
+def test_what_was_heard_gives_the_posterior_and_the_temperature_of_a_witness_that_is_too_sure():
+    held, rng = motion_scenes.draw(0, "training", "elastic", WORLD), np.random.default_rng(0)
+    grid, words = np.linspace(*held.ends, 9), list(captions.SLOTS["squash"])
+    found = posterior_of(jnp.asarray(rng.normal(size=(3, 9, len(words))), jnp.float32))
+    heard = dict(slot="squash", known=4, seed=0, log_likelihood=found.log_likelihood, error=found.error)
+    told = motion_temper.belief(held, grid, [heard | {"said": {"squash": words[2]}}], 1.0)
+    expected = np.log(np.asarray(found.candidates[:, 2]))
+    told = np.log(np.interp(grid, told.values, told.weights))
+    np.testing.assert_allclose(told - told[0], expected - expected[0], atol=1e-4)
+
+    scenes, steps = [], np.linspace(-1.0, 1.0, len(words))
+    for number in range(60):
+        share = rng.random()
+        chance = np.exp(6.0 * (share - 0.5) * steps)
+        word = words[rng.choice(len(words), p=chance / chance.sum())]
+        odds = 16.0 * 6.0 * (np.linspace(0, 1, 9)[:, None] - 0.5) * steps  # 16 times too sure
+        one = dict(slot="squash", known=4, seed=0, log_likelihood=odds, error=np.zeros(9), said={"squash": word})
+        truth = held.ends[0] + share * (held.ends[1] - held.ends[0])
+        scenes.append((with_value(held, truth, number), grid, [one]))
+    rows, temperatures = motion_temper.rows_of(scenes, eval_motionphysics.row)
+    assert all(8.0 <= temperatures[f"posterior_frames_temperature_{half}"] <= 32.0 for half in ("even", "odd"))
+    assert len(rows) == 60 and {r["method"] for r in rows} == {"posterior_frames_tempered"}
+    inside = np.mean([r["interval_80"][0] <= r["target"] <= r["interval_80"][1] for r in rows])
+    assert 0.65 <= inside <= 0.92, inside
 
 
 def test_rows_are_read_back_with_their_numbers_that_are_not_finite(tmp_path):
