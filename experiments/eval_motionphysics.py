@@ -375,6 +375,8 @@ def run(config, workdir: str | Path) -> dict:
             rows += read_json(loop)["rows"]
         rows += found["rows"]
         classes += found["classes"]
+        if found["classes"]:
+            classes.append(motion_classes.decision(held, "proposal", motion_classes.by_proposal(said[held.name])))
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
     tempered, temperatures = motion_temper.rows_of(heard, row)

@@ -20,6 +20,7 @@ import numpy as np
 from experiments import motion_guided as guided
 from experiments.motion_fields import Drawn, Field, draw_laws, restore, store
 from experiments.motion_scenes import HeldOut, blind
+from jaxphys import language
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
 from jaxphys.methods.motion_outcomes import compare
@@ -74,6 +75,12 @@ def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, **options: A
     score = np.zeros(len(sound))
     score[sound] = shares[:, list(captions.NAMED["material"]).index(held.material)]
     return average(score, sound, count)
+
+
+def by_proposal(sentence: str) -> np.ndarray:
+    """1 for the material that the offline table reads in the words, which may name it: a look-up (8,)."""
+    model = language.propose(sentence).model
+    return np.array([float(m == model) for m in MATERIALS])
 
 
 def decision(held: HeldOut, judge: str, shares: np.ndarray) -> dict:

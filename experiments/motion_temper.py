@@ -1,8 +1,8 @@
-"""The prior's posterior at other temperatures: how much of what it hears it should be believed.
+"""The prior's posterior at another temperature, and from half of the candidates: how much of what it hears is so.
 
-The log-likelihoods that the prior gave are stored, so that the posterior of `methods.motion_posterior` is had at any
-temperature at no cost. The temperature is the one under which the hidden values are likeliest, fitted on the scenes
-like the training clips that it is not used on: those with an odd number for an even one, and the other way round.
+The log-likelihoods that the prior gave are stored, so that the posterior of `methods.motion_posterior` is had again at
+no cost. The temperature is the one under which the hidden values are likeliest, fitted on the scenes like the training
+clips that it is not used on: those with an odd number for an even one, and the other way round.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def belief(held: HeldOut, grid: np.ndarray, heard: Sequence[dict], temperature: 
     return Belief.of(held.ends, np.exp(fine - fine.max()))
 
 
+def halved(one: dict) -> dict:
+    """What was heard of every other candidate."""
+    return one | {key: np.asarray(one[key])[::2] for key in ("log_likelihood", "error")}
+
+
 def likelihood(held: HeldOut, found: Belief) -> float:
     """Logarithm of the density at the hidden value, over that of the even belief."""
     near = int(np.argmin(np.abs(found.values - held.truth)))
@@ -58,7 +63,7 @@ def fitted(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], frames: boo
 
 
 def rows_of(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], row: Any) -> tuple[list[dict], dict[str, float]]:
-    """The answers at the fitted temperature, and the temperatures.
+    """The answers at the fitted temperature, those from every other candidate, and the temperatures.
 
     Args:
         scenes: each with its candidates and what the prior heard.
@@ -72,7 +77,10 @@ def rows_of(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], row: Any) 
         for held, grid, heard in scenes:
             temperature = halves[1 - held.number % 2]
             for (known, seed), group in groups_of(heard).items():
-                if (known > 0) == frames and np.isfinite(temperature):
-                    found = belief(held, grid, group, temperature)
-                    rows.append(row(held, f"{name}_tempered", "outcome", held.truth, found, seed=seed))
+                if (known > 0) != frames:
+                    continue
+                found = {"halved": belief(held, grid[::2], [halved(one) for one in group], 1.0)}
+                if np.isfinite(temperature):
+                    found["tempered"] = belief(held, grid, group, temperature)
+                rows += [row(held, f"{name}_{k}", "outcome", held.truth, b, seed=seed) for k, b in found.items()]
     return rows, temperatures

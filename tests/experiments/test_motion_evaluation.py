@@ -192,9 +192,11 @@ def test_the_class_whose_candidates_do_what_was_seen_wins_however_many_of_them_f
     codes[own] = 3
     assert motion_classes.by_outcomes(held, drawn, field, count)[motion_classes.MATERIALS.index("metal")] == 0.0
     right = motion_classes.decision(held, "outcomes", shares)
-    wrong = motion_classes.decision(held, "outcomes", np.roll(shares, 1), seed=1)
+    wrong = motion_classes.decision(held, "outcomes", np.roll(shares, 1))
     found = motion_classes.figures([right, wrong])
     assert found["class_outcomes_right"] == 0.5 and found["class_outcomes_metal_share"] < shares.max()
+    read = motion_classes.by_proposal("a clay ball is dropped, it is squashed flat")
+    assert read.sum() == 1.0 and motion_classes.MATERIALS[read.argmax()] == "plasticine"
 
 
 def test_words_that_fix_a_product_leave_two_unknowns_tied():
@@ -274,7 +276,9 @@ def test_what_was_heard_gives_the_posterior_and_the_temperature_of_a_witness_tha
         scenes.append((with_value(held, truth, number), grid, [one]))
     rows, temperatures = motion_temper.rows_of(scenes, eval_motionphysics.row)
     assert all(8.0 <= temperatures[f"posterior_frames_temperature_{half}"] <= 32.0 for half in ("even", "odd"))
-    assert len(rows) == 60 and {r["method"] for r in rows} == {"posterior_frames_tempered"}
+    halved = [r for r in rows if r["method"] == "posterior_frames_halved"]
+    rows = [r for r in rows if r["method"] == "posterior_frames_tempered"]
+    assert len(rows) == len(halved) == 60
     inside = np.mean([r["interval_80"][0] <= r["target"] <= r["interval_80"][1] for r in rows])
     assert 0.65 <= inside <= 0.92, inside
 
