@@ -17,7 +17,7 @@ from experiments.motion_scenes import HeldOut
 from experiments.motion_words import FINE, Belief
 from jaxphys.language import captions
 
-TEMPERATURES = 2.0 ** np.arange(0, 13, 0.5)
+TEMPERATURES = 2.0 ** np.arange(-3, 9, 0.5)
 
 
 def belief(held: HeldOut, grid: np.ndarray, heard: Sequence[dict], temperature: float) -> Belief:

@@ -7,7 +7,8 @@
 validated case, or, for a pattern that begins with bench_, one per comparison of a benchmark. In a sentence, one number
 stands between `<!-- figure:dam_break.front_rms_percent -->` and `<!-- /figure -->`. A result with keys
 made of what was measured on and of what was measured is shown as a matrix:
-`<!-- matrix:pac_nerf:relative_error,seconds -->` has one row for each `X` with `X_relative_error` and `X_seconds`.
+`<!-- matrix:pac_nerf:relative_error,seconds -->` has one row for each `X` with `X_relative_error` and `X_seconds`,
+`<!-- matrix:motionphysics/loop_training_elastic:median,mean -->` only those that begin like this.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments/results"
 DOCUMENTS = ("*.md", "docs/*.md", "jaxphys/pretrained/*.md")
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
-MATRIX = re.compile(r"(<!-- matrix:(\w+):([\w,]+) -->\n).*?(<!-- /matrix -->)", re.S)
-FIGURE = re.compile(r"(<!-- figure:(\w+)\.(\w+) -->).*?(<!-- /figure -->)", re.S)
+MATRIX = re.compile(r"(<!-- matrix:(\w+)/?(\w*):([\w,.]+) -->\n).*?(<!-- /matrix -->)", re.S)
+FIGURE = re.compile(r"(<!-- figure:(\w+)\.([\w.]+) -->).*?(<!-- /figure -->)", re.S)
 CASE_HEAD = ("case", "figure", "value", "bar", "met", "commit", "device")
 BENCH_HEAD = ("benchmark", "ours", "peer", "ratio", "bar", "met", "commit", "device")
 
@@ -60,15 +61,15 @@ def table(pattern: str) -> str:
     return markdown(head, rows)
 
 
-def matrix(name: str, columns: list[str]) -> str:
+def matrix(name: str, prefix: str, columns: list[str]) -> str:
     """A Markdown table of one result, one row for each beginning of a key that all columns complete."""
     path = RESULTS / f"{name}.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     begins = [key.removesuffix(f"_{columns[0]}") for key in result if key.endswith(f"_{columns[0]}")]
     rows = [
-        (begin, *(result[f"{begin}_{column}"] for column in columns))
+        (begin.removeprefix(f"{prefix}_"), *(result[f"{begin}_{column}"] for column in columns))
         for begin in begins
-        if all(f"{begin}_{column}" in result for column in columns)
+        if begin.startswith(prefix) and all(f"{begin}_{column}" in result for column in columns)
     ]
     return markdown(("", *columns), rows)
 
@@ -89,7 +90,7 @@ def figure(name: str, key: str) -> str:
 
 def render(text: str) -> str:
     text = TABLE.sub(lambda m: m[1] + table(m[2]) + m[3], text)
-    text = MATRIX.sub(lambda m: m[1] + matrix(m[2], m[3].split(",")) + m[4], text)
+    text = MATRIX.sub(lambda m: m[1] + matrix(m[2], m[3], m[4].split(",")) + m[5], text)
     return FIGURE.sub(lambda m: m[1] + figure(m[2], m[3]) + m[4], text)
 
 
