@@ -45,13 +45,13 @@ def get_config() -> ConfigDict:
             asked=ConfigDict(  # kind_material -> of how many of these the prior is asked
                 dict(
                     training_elastic=48,
-                    flat_elastic=8,
+                    flat_elastic=4,
                     hollow_elastic=24,
-                    shape_elastic=8,
-                    splat_elastic=8,
-                    fast_elastic=8,
-                    obstacle_elastic=8,
-                    two_elastic=8,
+                    shape_elastic=4,
+                    splat_elastic=4,
+                    fast_elastic=4,
+                    obstacle_elastic=4,
+                    two_elastic=4,
                     training_metal=8,
                     training_sand=8,
                     training_foam=8,
@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
             property_scenes=20,  # elastic scenes that are asked for every stiffness word
             class_scenes=8,  # of each material, for the decision between materials
             class_candidates=4,  # of each of the eight materials in such a scene
-            pair_scenes=6,  # of metal and of plasticine, for stiffness and yield stress at once
+            pair_scenes=4,  # of metal and of plasticine, for stiffness and yield stress at once
             pair_candidates=7,  # along each of the two
             gap_scenes=6,  # elastic, for the domain gaps
             loop_scenes=10,  # elastic training-like scenes with the simulator in the loop
