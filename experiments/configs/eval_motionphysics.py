@@ -45,13 +45,13 @@ def get_config() -> ConfigDict:
             asked=ConfigDict(  # kind_material -> of how many of these the prior is asked
                 dict(
                     training_elastic=48,
-                    flat_elastic=4,
+                    flat_elastic=0,
                     hollow_elastic=24,
                     shape_elastic=4,
                     splat_elastic=4,
                     fast_elastic=4,
                     obstacle_elastic=4,
-                    two_elastic=4,
+                    two_elastic=0,
                     training_metal=8,
                     training_sand=8,
                     training_foam=8,
