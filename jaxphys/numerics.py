@@ -212,7 +212,7 @@ def expm1_sym(A: Tensor3, Q: Tensor3) -> Tensor3:
 @expm1_sym.defjvp
 def _expm1_sym_jvp(primals, tangents):
     (A, Q), (dA, _) = primals, tangents
-    a = principal_values(A, Q)
+    a = materialize(principal_values(A, Q))  # computed twice, with other rounding, a_i - a_j would be two numbers
     diagonal = tuple(jnp.exp(x) for x in a)
     off = tuple(_ratio(jnp.expm1, a[i] - a[j]) * diagonal[j] for i, j in _PAIRS)
     return rotate_back(tuple(jnp.expm1(x) for x in a), Q), _daleckii_krein(dA, Q, diagonal + off)
@@ -234,7 +234,7 @@ def clamp_sym(A: Tensor3, Q: Tensor3, lo: jax.Array, hi: jax.Array) -> Tensor3:
 @clamp_sym.defjvp
 def _clamp_sym_jvp(primals, tangents):
     (A, Q, lo, hi), (dA, _, dlo, dhi) = primals, tangents
-    a = principal_values(A, Q)
+    a = materialize(principal_values(A, Q))  # as in expm1_sym
     clamped = tuple(jnp.clip(x, lo, hi) for x in a)
     inside = tuple(jnp.where((x > lo) & (x < hi), 1.0, 0.0) for x in a)
     off = tuple(

@@ -46,13 +46,13 @@ def numbers(workdir):
 
 
 def test_a_killed_job_goes_on_to_the_identical_result(tmp_path, capsys):
-    fit.run(small(), tmp_path / "whole")
+    fit.run(small(starts=1), tmp_path / "whole")
     whole = capsys.readouterr().out
     assert "E: predicted relative deviation" in whole and "NOT IDENTIFIABLE" not in whole
     killed, path = tmp_path / "killed", tmp_path / "killed" / "fit.npz"
     moments = []
-    for least in (2, 9):  # the first kill during the first stages, the second later
-        process = job(killed)
+    for least in (2, 5):  # the first kill during the first stages, the second later
+        process = job(killed, "--config.starts=1")
         while process.poll() is None:
             if path.exists() and search.restore(path)[0].evaluations >= least:
                 os.kill(process.pid, signal.SIGKILL)
@@ -61,7 +61,7 @@ def test_a_killed_job_goes_on_to_the_identical_result(tmp_path, capsys):
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the job ended before it could be killed"
         moments.append(search.restore(path)[0].evaluations)
-    finish(job(killed))
+    finish(job(killed, "--config.starts=1"))
     total = search.restore(path)[0].evaluations
     assert 2 <= moments[0] < moments[1] < total
     assert numbers(killed) == numbers(tmp_path / "whole")

@@ -14,6 +14,7 @@ from jaxphys.camera import Camera
 WIDTH, HEIGHT, N = 61, 45, 500  # no multiple of a tile
 CAPACITY = 8192
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # for programs that run once and whose last digits do not matter
+AS_USERS = {"xla_backend_optimization_level": 3}
 ROBOT = Path(__file__).parents[2] / "experiments" / "assets" / "playbot_8k.ply"
 
 
@@ -137,7 +138,7 @@ def reference():
 @pytest.fixture(scope="module")
 def gradient_of():
     """Our picture and gradient, compiled once and as users compile it: float32, tile 8."""
-    return with_gradient(ours, None)
+    return with_gradient(ours, AS_USERS)
 
 
 def compare(result, expected, image_tolerance, gradient_tolerance):
