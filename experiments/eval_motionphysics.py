@@ -17,31 +17,26 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from scipy.stats import binomtest
 from tqdm import tqdm
 
-from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures, motion_temper
+from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures, motion_temper, motion_windows
 from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.clip_files import load_clips
 from experiments.motion_fields import Field, field_of, videos_of
 from experiments.motion_scenes import HeldOut, draw, manifest
+from experiments.motion_summary import NEAR, summary, table
 from experiments.report import read_json, write_json, write_report
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
-
-NEAR = 0.3  # an answer within this many decades counts as right
-MEANS = ("bin_right", "sign_right", "cosine", "confidence", "first_change", "reachable", "order_within")
-MEANS += ("step_seconds", "peak_bytes", "energy_left", "energy_greatest", "volume_change", "stored_apart")
 
 
 def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Belief | float, **more: Any) -> dict:
@@ -58,6 +53,11 @@ def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Bel
     if asked == "property" and slot is not None:
         more["bin_right"] = captions.SCALES[slot].word(answer) == captions.SCALES[slot].word(target)
     return about | {"error": abs(answer - target)} | ends | more
+
+
+def is_like_training(held: HeldOut) -> bool:
+    """Elastic, in a scene like those of the training clips."""
+    return held.kind == "training" and held.material == "elastic"
 
 
 def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> list[dict]:
@@ -95,11 +95,11 @@ def with_prior(
     shown = guided.in_colour(held, field.grid, videos)
     change = guided.first_change(videos, config.known)
     still = config.known > 0 and change <= guided.STILL
-    like = held.kind == "training" and held.material == "elastic"
+    like = is_like_training(held)
     given = [known for known, told in ((0, like or not still), (config.known, still)) if told]
     window = (config.window_low, config.window_high)
     asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
-    if held.kind == "training" and held.material == "elastic" and held.number < config.property_scenes:
+    if like and held.number < config.property_scenes:
         scale = captions.SCALES["stiffness"]
         asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
     rows, heard = [], {}
@@ -177,83 +177,6 @@ def in_the_loop(
     return rows
 
 
-def interval_of(values: Iterable[float], statistic=np.median, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval of a statistic (2,000 resamples)."""
-    values = np.asarray(list(values), float)
-    index = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-    ends = np.quantile(statistic(values[index], axis=1), [0.5 - level / 2, 0.5 + level / 2])
-    return float(ends[0]), float(ends[1])
-
-
-def by_scene(rows: list[dict], key: str = "error") -> dict[str, float]:
-    """Mean over seeds, words and starts of each scene."""
-    out: dict[str, list[float]] = {}
-    for r in rows:
-        out.setdefault(r["scene"], []).append(r[key])
-    return {name: float(np.mean(v)) for name, v in out.items()}
-
-
-def summary(rows: list[dict]) -> dict[str, float]:
-    """Flat figures of all rows: errors with intervals, shares, signs, coverage, order, paired differences."""
-    out: dict[str, Any] = {}
-    groups: dict[tuple, list[dict]] = {}
-    for r in rows:
-        groups.setdefault((r["asked"], r["kind"], r["material"], r["method"]), []).append(r)
-        if r["asked"] == "outcome" and r["kind"] != "training":
-            groups.setdefault((r["asked"], "new", r["material"], r["method"]), []).append(r)
-    for (asked, kind, material, method), own in groups.items():
-        name = f"{asked}_{kind}_{material}_{method}"
-        errors = np.array([r["error"] for r in own])
-        low, high = interval_of(errors)
-        out |= {f"{name}_median": float(np.median(errors)), f"{name}_median_low": low, f"{name}_median_high": high}
-        out |= {f"{name}_mean": float(errors.mean()), f"{name}_scenes_count": len({r["scene"] for r in own})}
-        if material != "sand":
-            out[f"{name}_within_{NEAR:g}"] = float((errors <= NEAR).mean())
-        for key in MEANS:
-            known = [r[key] for r in own if np.isfinite(r.get(key, np.nan))]
-            if known:
-                out[f"{name}_{key}"] = float(np.mean(known))
-        if asked == "outcome" and "interval_80" in own[0]:
-            out |= coverage(name, own)
-        if asked == "outcome" and method != "constant":
-            out[f"{name}_order_right"] = order_right(own)
-    for kind in {k for _, k, _, _ in groups}:
-        for method in ("outcome_match", "posterior_frames"):
-            ours = groups.get(("outcome", kind, "elastic", method))
-            theirs = groups.get(("outcome", kind, "elastic", "regression"))
-            if ours and theirs:
-                a, b = by_scene(ours), by_scene(theirs)
-                gain = [b[s] - a[s] for s in a if s in b]
-                name = f"outcome_{kind}_elastic_{method}_gain_over_regression"
-                low, high = interval_of(gain, np.mean, 0.9)
-                out |= {name: float(np.mean(gain)), f"{name}_low": low, f"{name}_high": high}
-    return out
-
-
-def coverage(name: str, rows: list[dict]) -> dict[str, float]:
-    """How often the intervals hold the hidden value, with binomial intervals, and how wide they are."""
-    out, seeds = {}, len({r.get("seed", 0) for r in rows})
-    for level in words.LEVELS:
-        key = f"interval_{round(100 * level)}"
-        inside = [r[key][0] <= r["target"] <= r[key][1] for r in rows]
-        # seeds of one scene are not independent draws
-        n = len(inside) // seeds
-        ends = binomtest(round(sum(inside) / seeds), n).proportion_ci()
-        label = f"{name}_coverage_{round(100 * level)}"
-        out |= {label: float(np.mean(inside)), f"{label}_low": float(ends.low), f"{label}_high": float(ends.high)}
-        out[f"{name}_width_{round(100 * level)}"] = float(np.mean([r[key][1] - r[key][0] for r in rows]))
-    return out
-
-
-def order_right(rows: list[dict]) -> float:
-    """Share of the pairs of scenes whose answers are ordered as their hidden values are, ties counting half."""
-    target, answer = (np.array([r[k] for r in rows]) for k in ("target", "answer"))
-    i, j = np.triu_indices(len(rows), 1)
-    apart = np.abs(target[i] - target[j]) > 0
-    signs = np.sign(answer[i] - answer[j]) * np.sign(target[i] - target[j])
-    return float((0.5 + 0.5 * signs)[apart].mean()) if apart.any() else float("nan")
-
-
 def baselines(config, materials: list[str]) -> tuple[dict, dict, dict]:
     """The regressions, with and without the numbers of the scene, and how much of the variance words alone explain."""
     if not config.clips:
@@ -274,7 +197,7 @@ def claim(folder: Path, config) -> None:
     """
     fields = ("candidates", "class_candidates", "pair_candidates", "pixels", "frames", "particles", "dx_m")
     answers = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps", "asked")
-    answers += ("property_scenes", "class_scenes", "pair_scenes", "gap_scenes")
+    answers += ("property_scenes", "class_scenes", "pair_scenes", "gap_scenes", "other_windows")
     chosen = config.to_dict()
     prior_of = {"prior_sha256": hashlib.sha256(Path(config.prior).read_bytes()).hexdigest() if config.prior else ""}
     for path, values in (
@@ -309,11 +232,13 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     held, fields, answers = draw(*scene, world), folder / "fields", folder / "answers"
     prior = load_once(config.prior) if config.prior else None
     field = field_of(fields, held, world, config.candidates)
-    if held.kind == "training" and held.material == "elastic" and held.number < config.loop_scenes:
-        path = answers / f"{held.name}.{judge(config)}.loop.json"
-        if not path.exists():
-            write_json(path, {"rows": in_the_loop(held, field, prior, config, world, fields)})
     path = answers / f"{held.name}.{judge(config)}.json"
+    like, loop, windows = is_like_training(held), path.with_suffix(".loop.json"), path.with_suffix(".windows.json")
+    if like and held.number < config.loop_scenes and not loop.exists():
+        write_json(loop, {"rows": in_the_loop(held, field, prior, config, world, fields)})
+    if like and held.number < config.window_scenes and prior is not None and not windows.exists():
+        caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
+        write_json(windows, {"rows": motion_windows.rows_of(held, field.grid, caption, videos, prior, config, row)})
     if not path.exists():
         found = beside(held, field, prior, config, world, fields)
         if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
@@ -336,7 +261,7 @@ def answer_all(folder: Path, config, scenes: list[HeldOut]) -> None:
         for scene in tqdm(todo, unit="scene", file=sys.stdout):
             call(scene)
         return
-    everywhere: list = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None] * 64
+    everywhere: list = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
     count = config.processes or (len(everywhere) if everywhere[0] is not None else os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
     cores = context.Queue()
@@ -370,9 +295,11 @@ def run(config, workdir: str | Path) -> dict:
         said[held.name] = captions.say(held.outcome_caption(field.true_outcomes()))
         rows += without_prior(held, field, trained, alone)
         path = folder / "answers" / f"{held.name}.{judge(config)}.json"
-        loop, found = path.with_suffix(".loop.json"), read_json(path)
-        if held.number < config.loop_scenes and loop.exists():
-            rows += read_json(loop)["rows"]
+        for name, count in (("loop", config.loop_scenes), ("windows", config.window_scenes)):
+            more = path.with_suffix(f".{name}.json")
+            if held.number < count and more.exists():
+                rows += read_json(more)["rows"]
+        found = read_json(path)
         rows += found["rows"]
         classes += found["classes"]
         if found["classes"]:
@@ -380,7 +307,7 @@ def run(config, workdir: str | Path) -> dict:
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
     tempered, temperatures = motion_temper.rows_of(heard, row)
-    rows += tempered
+    rows += tempered + motion_windows.beside(rows, config)
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
     motion_pictures.write(rows, scenes, said, folder, NEAR)
     figures = summary(rows) | motion_gaps.lost(rows) | about
@@ -389,22 +316,6 @@ def run(config, workdir: str | Path) -> dict:
     figures |= {"prior": config.prior or "none", "seeds": list(config.seeds)} | temperatures
     write_report(folder, **figures)
     return figures
-
-
-def table(figures: dict) -> str:
-    """The medians, one line per caption, kind, material and method."""
-    lines = [f"{'':55s} median   [95 %]          within {NEAR:g}  coverage 50/80/95"]
-    for key, value in figures.items():
-        if f"{key}_low" in figures and key.endswith("_median"):
-            name = key.removesuffix("_median")
-            ends = f"[{figures[f'{key}_low']:.3f}, {figures[f'{key}_high']:.3f}]"
-            near = figures.get(f"{name}_within_{NEAR:g}")
-            held = [figures.get(f"{name}_coverage_{c}") for c in (50, 80, 95)]
-            tail = "" if held[0] is None else " ".join(f"{c:.2f}" for c in held if c is not None)
-            lines.append(f"{name:55s} {value:.3f}  {ends:16s}  {'' if near is None else f'{near:.2f}':10s} {tail}")
-        elif key.startswith(("class_", "pair_")) or key.endswith("_lost_mean"):
-            lines.append(f"{key:70s} {value:.3f}")
-    return "\n".join(lines)
 
 
 def main(argv) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.eval_motionphysics import NEAR
 from experiments.motion_scenes import KINDS, UNKNOWN
+from experiments.motion_summary import NEAR
 from experiments.report import ROOT
 
 LIKE = "outcome_training_elastic"

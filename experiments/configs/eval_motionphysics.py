@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
             loop_steps=40,
             window_low=0.6,  # noise range of the posterior and the reconstruction, fixed before any figure was seen
             window_high=0.98,
+            other_windows=((0.3, 0.8), (0.3, 0.98), (0.85, 0.98)),  # what the fixed one is worth, beside it
+            window_scenes=20,  # elastic training-like scenes that are asked in these
             known=4,  # first frames that are given
             levels=5,
             draws=2,

@@ -320,7 +320,7 @@ def small(**changes):
         dict(clips="", candidates=3, pixels=16, frames=4, particles=48, dx_m=1 / 6, known=1, levels=2, draws=2)
     )
     config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, loop_scenes=0, processes=1))
-    config.update(dict(pair_scenes=0, gap_scenes=0, class_candidates=1, pair_candidates=2))
+    config.update(dict(pair_scenes=0, gap_scenes=0, window_scenes=0, class_candidates=1, pair_candidates=2))
     config.scenes = ConfigDict(dict(flat_elastic=2))
     config.asked = ConfigDict(dict(flat_elastic=1, training_elastic=1, training_metal=1))
     config.update(changes)
@@ -368,7 +368,7 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     prior = tiny_prior(tmp_path / "prior.safetensors")
     scenes = ConfigDict(dict(training_elastic=1, training_metal=1))
     config = small(prior=prior, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
-    config.update(dict(pair_scenes=1, gap_scenes=1))
+    config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, other_windows=((0.8, 0.9),)))
     config.update(dict(loop_scenes=1, loop_steps=2))
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
@@ -378,6 +378,11 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
         for search in ("exact", "released"):
             assert 0.0 <= found[f"loop_training_elastic_{method}_{search}_median"] <= 2.0
     assert found["property_training_elastic_look_up_median"] < 0.02
+    for asked, count in (("outcome", 1), ("property", 5)):
+        rows = [r for r in json.loads((tmp_path / "out" / "rows.json").read_text())["rows"] if r["asked"] == asked]
+        other = [r["answer"] for r in rows if r["method"] == "posterior_frames_window_0.8_0.9"]
+        fixed = [r["answer"] for r in rows if r["method"] == "posterior_frames_window_0.6_0.98"]
+        assert len(other) == len(fixed) == count and other != fixed, asked
     for judge in ("outcomes", "prior", "prior_and_outcomes"):
         assert 0.0 <= found[f"class_{judge}_metal_share"] <= 1.0, judge
     for judge in ("outcome_match", "posterior_frames"):
