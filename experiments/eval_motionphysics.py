@@ -303,7 +303,7 @@ def run(config, workdir: str | Path) -> dict:
         rows += found["rows"]
         classes += found["classes"]
         if found["classes"]:
-            classes.append(motion_classes.decision(held, "proposal", motion_classes.by_proposal(said[held.name])))
+            classes += motion_classes.from_words(held, said[held.name], found["classes"])
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
     tempered, temperatures = motion_temper.rows_of(heard, row)

@@ -5,6 +5,8 @@ drawn once. A class is as likely as its candidates are on average, so that one w
 
     p(class) ~ mean over its candidates of p(words | candidate)
 
+The main job asks this only where the proposal is unsure, and of the proposal's classes, weighed by its confidence.
+
 By outcomes the words are those measured on the hidden motion, and the material word is not looked at: what is shown is
 how far the motion alone tells the class. By the prior the word is the material's, read in the candidates' pictures.
 """
@@ -18,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import motion_guided as guided
+from experiments.configs.motionphysics import get_config
 from experiments.motion_fields import Drawn, Field, draw_laws, restore, store
+from experiments.motion_proposals import classes_of
 from experiments.motion_scenes import HeldOut, blind
 from jaxphys import language
 from jaxphys.diffusion.prior_files import Prior
@@ -83,12 +87,29 @@ def by_proposal(sentence: str) -> np.ndarray:
     return np.array([float(m == model) for m in MATERIALS])
 
 
+def by_job(sentence: str, evidence: np.ndarray) -> np.ndarray:
+    """What the main job decides: the proposal where it is sure, else its few classes, weighed by the evidence (8,)."""
+    job = get_config()
+    classes = classes_of(sentence, job.unsure, job.classes)
+    weights = np.array([sum(w for p, w in classes if p.model == m) for m in MATERIALS])
+    if len(classes) > 1:
+        weights = weights * evidence
+    return weights / max(weights.sum(), 1e-30)
+
+
 def decision(held: HeldOut, judge: str, shares: np.ndarray) -> dict:
     """A row of the report."""
     best = MATERIALS[int(np.argmax(shares))]
     share = float(shares[MATERIALS.index(held.material)])
     about = {"scene": held.name, "material": held.material, "judge": judge, "class": best, "share": share}
-    return about | {"right": best == held.material}
+    return about | {"right": best == held.material, "shares": [float(s) for s in shares]}
+
+
+def from_words(held: HeldOut, sentence: str, found: list[dict]) -> list[dict]:
+    """The rows of one scene that read its sentence; the last of `decisions` knows most of the motion."""
+    evidence = np.array(found[-1]["shares"])
+    judges = {"proposal": by_proposal(sentence), "job": by_job(sentence, evidence)}
+    return [decision(held, judge, shares) for judge, shares in judges.items()]
 
 
 def decisions(folder: Path, held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World) -> list[dict]:

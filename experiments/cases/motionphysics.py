@@ -51,6 +51,7 @@ CHECKS = {
     # the other materials
     "least_scenes_of_another_material_count": (">=", 8),
     "class_prior_right": (">=", 0.85),
+    "class_job_right": (">=", 0.85),
     **{f"{method}_order_right_of_other_materials": (">=", 0.85) for method in ORDERED},
     # calibration
     f"{LIKE}_outcome_match_scenes_count": (">=", 150),

@@ -197,6 +197,16 @@ def test_the_class_whose_candidates_do_what_was_seen_wins_however_many_of_them_f
     assert found["class_outcomes_right"] == 0.5 and found["class_outcomes_metal_share"] < shares.max()
     read = motion_classes.by_proposal("a clay ball is dropped, it is squashed flat")
     assert read.sum() == 1.0 and motion_classes.MATERIALS[read.argmax()] == "plasticine"
+    even, water = np.full(8, 0.125), np.eye(8)[motion_classes.MATERIALS.index("water")]
+    sure = "a clay ball is dropped, it is squashed flat"
+    unsure = "a water plate is dropped, it is squashed flat and spreads far and thin and runs out fast"
+    for sentence, evidence, expected in (
+        (sure, water, "plasticine"),
+        (unsure, even, "elastic"),
+        (unsure, even + water, "water"),
+    ):
+        share = motion_classes.by_job(sentence, evidence)
+        assert share.sum() == pytest.approx(1.0) and motion_classes.MATERIALS[share.argmax()] == expected, sentence
 
 
 def test_words_that_fix_a_product_leave_two_unknowns_tied():
