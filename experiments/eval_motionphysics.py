@@ -236,7 +236,8 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     like, loop, windows = is_like_training(held), path.with_suffix(".loop.json"), path.with_suffix(".windows.json")
     if like and held.number < config.loop_scenes and not loop.exists():
         write_json(loop, {"rows": in_the_loop(held, field, prior, config, world, fields)})
-    if like and held.number < config.window_scenes and prior is not None and not windows.exists():
+    training = held.kind == "training" and held.number < config.first_seed_scenes
+    if training and prior is not None and not windows.exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
         write_json(windows, {"rows": motion_windows.rows_of(held, field.grid, caption, videos, prior, config, row)})
     if not path.exists():
@@ -295,9 +296,9 @@ def run(config, workdir: str | Path) -> dict:
         said[held.name] = captions.say(held.outcome_caption(field.true_outcomes()))
         rows += without_prior(held, field, trained, alone)
         path = folder / "answers" / f"{held.name}.{judge(config)}.json"
-        for name, count in (("loop", config.loop_scenes), ("windows", config.window_scenes)):
+        for name, count in (("loop", config.loop_scenes), ("windows", config.first_seed_scenes)):
             more = path.with_suffix(f".{name}.json")
-            if held.number < count and more.exists():
+            if held.kind == "training" and held.number < count and more.exists():
                 rows += read_json(more)["rows"]
         found = read_json(path)
         rows += found["rows"]

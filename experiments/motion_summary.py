@@ -55,6 +55,8 @@ def summary(rows: list[dict]) -> dict[str, float]:
             out |= coverage(name, own)
         if asked == "outcome" and method != "constant":
             out[f"{name}_order_right"] = order_right(own)
+        if asked == "property" and method not in ("constant", "look_up"):
+            out[f"{name}_order_right"] = order_of_words(own)
     for kind in {k for _, k, _, _ in groups}:
         for method in ("outcome_match", "posterior_frames"):
             ours = groups.get(("outcome", kind, "elastic", method))
@@ -90,6 +92,14 @@ def order_right(rows: list[dict]) -> float:
     apart = np.abs(target[i] - target[j]) > 0
     signs = np.sign(answer[i] - answer[j]) * np.sign(target[i] - target[j])
     return float((0.5 + 0.5 * signs)[apart].mean()) if apart.any() else float("nan")
+
+
+def order_of_words(rows: list[dict]) -> float:
+    """Share of the pairs of words of one property, in one scene, that are answered in their order."""
+    scenes: dict[tuple, list[dict]] = {}
+    for r in rows:
+        scenes.setdefault((r["scene"], r.get("seed")), []).append(r)
+    return float(np.nanmean([order_right(own) for own in scenes.values() if len(own) > 1] or [np.nan]))
 
 
 def table(figures: dict) -> str:

@@ -1,4 +1,4 @@
-"""What the prior reads in other ranges of noise: how much of its answer hangs on the window that was fixed beforehand.
+"""What the prior reads with one seed: in other ranges of noise than the one fixed beforehand, and of many more scenes.
 
 Low noise shows fine detail and little of what a word means; at high noise a video is hardly seen.
 """
@@ -10,11 +10,11 @@ from typing import Any
 
 from experiments import motion_guided as guided
 from experiments.motion_fields import Videos
-from experiments.motion_scenes import HeldOut
+from experiments.motion_scenes import WORDS_OF, HeldOut
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
 
-METHOD = "posterior_frames"
+METHOD, FIRST_SEED = "posterior_frames", "posterior_frames_first_seed"
 
 
 def label(window: Sequence[float]) -> str:
@@ -23,7 +23,11 @@ def label(window: Sequence[float]) -> str:
 
 
 def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config, row: Any) -> list[dict]:
-    """The answers of one elastic scene in every other window, with the first frames given and the first seed.
+    """What one scene like the training clips is asked with the first seed alone, the first frames given.
+
+    Some elastic scenes are asked in the other windows; those that the prior is not asked about with all seeds in the
+    fixed one, of outcomes, so that its calibration is that of many scenes; other materials every word of their
+    property.
 
     Args:
         held: scene.
@@ -34,26 +38,36 @@ def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior:
         config: of the evaluation.
         row: makes a row of (held, method, asked, target, belief).
     """
-    shown, seed = guided.in_colour(held, grid, videos), config.seeds[0]
-    if guided.first_change(videos, config.known) > guided.STILL:
+    slot, fixed = WORDS_OF.get(held.material), (config.window_low, config.window_high)
+    scale, rows, todo = captions.SCALES.get(slot or ""), [], []
+    outcome = [("outcome", caption, held.truth)]
+    words = [("property", held.named() | {slot: w}, scale.centre(w)) for w in scale.values] if scale else []
+    elastic = held.material == "elastic"
+    if elastic and held.number < config.window_scenes:
+        todo += [(label(window), tuple(window), outcome + words) for window in config.other_windows]
+    if elastic and held.number >= config.asked[f"{held.kind}_{held.material}"]:
+        todo.append((FIRST_SEED, fixed, outcome))
+    if not elastic and words:
+        todo.append((METHOD, fixed, words))
+    if not todo or guided.first_change(videos, config.known) > guided.STILL:
         return []
-    scale, rows = captions.SCALES["stiffness"], []
-    asked = [("outcome", caption, held.truth)]
-    asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
-    for window in config.other_windows:
+    shown, seed = guided.in_colour(held, grid, videos), config.seeds[0]
+    for name, window, asked in todo:
         heard: dict = {}
-        options: dict[str, Any] = dict(window=tuple(window), known=config.known, levels=config.levels)
+        options: dict[str, Any] = dict(window=window, known=config.known, levels=config.levels)
         options |= dict(draws=config.draws, seed=seed, heard=heard)
-        for about, words, target in asked:
-            belief, sure = guided.read_words(prior, held, shown, words, **options)
-            rows.append(row(held, label(window), about, target, belief, seed=seed, confidence=sure))
+        for about, said, target in asked:
+            belief, sure = guided.read_words(prior, held, shown, said, **options)
+            rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure))
     return rows
 
 
 def beside(rows: Sequence[dict], config) -> list[dict]:
-    """The answers in the fixed window to what was asked in the others, under the name of that window."""
+    """The answers with all seeds, cut to the first: under the name of the fixed window, and of the first seed."""
     names = {label(window) for window in config.other_windows}
     asked = {(r["scene"], r["asked"]) for r in rows if r["method"] in names}
     own = [r for r in rows if r["method"] == METHOD and r.get("seed") == config.seeds[0]]
-    name = label((config.window_low, config.window_high))
-    return [r | {"method": name} for r in own if (r["scene"], r["asked"]) in asked]
+    fixed = label((config.window_low, config.window_high))
+    out = [r | {"method": fixed} for r in own if (r["scene"], r["asked"]) in asked]
+    like = [r for r in own if (r["kind"], r["material"], r["asked"]) == ("training", "elastic", "outcome")]
+    return out + [r | {"method": FIRST_SEED} for r in like]

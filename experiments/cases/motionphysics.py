@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.motion_scenes import KINDS, UNKNOWN
+from experiments.motion_scenes import KINDS, UNKNOWN, WORDS_OF
 from experiments.motion_summary import NEAR
+from experiments.motion_windows import FIRST_SEED
 from experiments.report import ROOT
 
 LIKE = "outcome_training_elastic"
@@ -53,10 +54,13 @@ CHECKS = {
     "class_prior_right": (">=", 0.85),
     "class_job_right": (">=", 0.85),
     **{f"{method}_order_right_of_other_materials": (">=", 0.85) for method in ORDERED},
+    "posterior_frames_order_of_words_right_of_other_materials": (">=", 0.85),
     # calibration
     f"{LIKE}_outcome_match_scenes_count": (">=", 150),
     **{f"outcome_match_coverage_{level}_holds": (">=", 1) for level in LEVELS},
     **{f"posterior_frames_coverage_{level}_holds": (">=", 1) for level in LEVELS},
+    f"{LIKE}_{FIRST_SEED}_scenes_count": (">=", 150),
+    **{f"{FIRST_SEED}_coverage_{level}_holds": (">=", 1) for level in LEVELS},
     # the simulator in the loop
     "loop_training_elastic_reconstruction_exact_scenes_count": (">=", 10),
 }
@@ -75,6 +79,9 @@ def derived(report: dict) -> dict[str, float]:
     for method in ORDERED:
         orders = [get(f"outcome_training_{m}_{method}_order_right") for m in OTHERS]
         out[f"{method}_order_right_of_other_materials"] = np.mean(orders)
+    words = [get(f"property_training_{m}_posterior_frames_order_right") for m in OTHERS if m in WORDS_OF]
+    out["posterior_frames_order_of_words_right_of_other_materials"] = np.mean(words)
+    for method in (*ORDERED, FIRST_SEED):
         for level in LEVELS:
             low, high = (get(f"{LIKE}_{method}_coverage_{level}_{end}") for end in ("low", "high"))
             out[f"{method}_coverage_{level}_holds"] = low <= level / 100 <= high

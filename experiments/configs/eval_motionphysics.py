@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
             window_high=0.98,
             other_windows=((0.3, 0.8), (0.3, 0.98), (0.85, 0.98)),  # what the fixed one is worth, beside it
             window_scenes=20,  # elastic training-like scenes that are asked in these
+            first_seed_scenes=160,  # ... that are asked with the first seed at least, of outcomes
             known=4,  # first frames that are given
             levels=5,
             draws=2,

@@ -19,6 +19,7 @@ from experiments import (
     motion_pairs,
     motion_pictures,
     motion_scenes,
+    motion_summary,
     motion_temper,
     motion_words,
 )
@@ -165,7 +166,7 @@ def test_figures_of_answers():
         about = dict(scene=f"s{n}", kind="training", material="elastic", asked="outcome", target=target)
         rows.append(about | dict(method="outcome_match", answer=target + error, error=error) | belief)
         rows.append(about | dict(method="regression", answer=target + 0.6, error=0.6) | belief)
-    found = eval_motionphysics.summary(rows)
+    found = motion_summary.summary(rows)
     name = "outcome_training_elastic_outcome_match"
     assert found[f"{name}_median"] == pytest.approx(0.2) and found[f"{name}_within_0.3"] == pytest.approx(0.75)
     assert found[f"{name}_coverage_80"] == pytest.approx(0.8)
@@ -330,11 +331,24 @@ def small(**changes):
         dict(clips="", candidates=3, pixels=16, frames=4, particles=48, dx_m=1 / 6, known=1, levels=2, draws=2)
     )
     config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, loop_scenes=0, processes=1))
-    config.update(dict(pair_scenes=0, gap_scenes=0, window_scenes=0, class_candidates=1, pair_candidates=2))
+    config.update(dict(pair_scenes=0, gap_scenes=0, class_candidates=1, pair_candidates=2))
+    config.update(dict(window_scenes=0, first_seed_scenes=0))
     config.scenes = ConfigDict(dict(flat_elastic=2))
     config.asked = ConfigDict(dict(flat_elastic=1, training_elastic=1, training_metal=1))
     config.update(changes)
     return config
+
+
+def test_words_of_a_property_are_ordered_within_a_scene():
+    about = dict(asked="property", kind="training", material="metal", method="posterior_frames", seed=0)
+    answers = {"a": (3.0, 4.0, 5.0), "b": (4.0, 3.5, 3.5)}  # all three pairs right; one tie and two wrong
+    rows = [
+        about | dict(scene=scene, target=float(k), answer=answer, error=0.1)
+        for scene, each in answers.items()
+        for k, answer in enumerate(each)
+    ]
+    found = motion_summary.summary(rows)["property_training_metal_posterior_frames_order_right"]
+    assert found == pytest.approx((1.0 + 0.5 / 3) / 2)
 
 
 def test_a_report_is_held_against_the_bars_and_what_it_lacks_counts_as_missed():
@@ -376,9 +390,9 @@ def test_an_iteration_of_the_published_kind_runs_and_its_parts_are_timed():
 @pytest.mark.long
 def test_every_method_and_the_decision_between_materials_run_with_a_random_prior(tmp_path):
     prior = tiny_prior(tmp_path / "prior.safetensors")
-    scenes = ConfigDict(dict(training_elastic=1, training_metal=1))
+    scenes = ConfigDict(dict(training_elastic=2, training_metal=1))
     config = small(prior=prior, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
-    config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, other_windows=((0.8, 0.9),)))
+    config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, first_seed_scenes=2, other_windows=((0.8, 0.9),)))
     config.update(dict(loop_scenes=1, loop_steps=2))
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
@@ -393,6 +407,8 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
         other = [r["answer"] for r in rows if r["method"] == "posterior_frames_window_0.8_0.9"]
         fixed = [r["answer"] for r in rows if r["method"] == "posterior_frames_window_0.6_0.98"]
         assert len(other) == len(fixed) == count and other != fixed, asked
+    assert found["outcome_training_elastic_posterior_frames_first_seed_scenes_count"] == 2  # one is asked so alone
+    assert 0.0 <= found["property_training_metal_posterior_frames_order_right"] <= 1.0
     for judge in ("outcomes", "prior", "prior_and_outcomes"):
         assert 0.0 <= found[f"class_{judge}_metal_share"] <= 1.0, judge
     for judge in ("outcome_match", "posterior_frames"):
