@@ -96,7 +96,7 @@ def test_gradient(laws, deformations, name):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", ["foam", "snow", "viscoelastic"])
+@pytest.mark.parametrize("name", ["foam", "metal", "sand", "snow", "viscoelastic"])
 def test_forward_mode_is_the_transpose_of_reverse_mode(laws, deformations, name):
     arguments = prepare(laws, deformations, name)
     keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(arguments)))
