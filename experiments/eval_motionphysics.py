@@ -25,7 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from experiments import motion_classes, motion_gaps, motion_pairs, motion_pictures, motion_temper, motion_windows
+from experiments import motion_classes, motion_first_seed, motion_gaps, motion_pairs, motion_pictures, motion_temper
 from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
@@ -197,7 +197,15 @@ def claim(folder: Path, config) -> None:
     """
     fields = ("candidates", "class_candidates", "pair_candidates", "pixels", "frames", "particles", "dx_m")
     answers = ("window_low", "window_high", "known", "levels", "draws", "seeds", "methods", "loop_steps", "asked")
-    answers += ("property_scenes", "class_scenes", "pair_scenes", "gap_scenes", "other_windows")
+    answers += (
+        "property_scenes",
+        "class_scenes",
+        "pair_scenes",
+        "gap_scenes",
+        "other_windows",
+        "window_scenes",
+        "first_seed_scenes",
+    )
     chosen = config.to_dict()
     prior_of = {"prior_sha256": hashlib.sha256(Path(config.prior).read_bytes()).hexdigest() if config.prior else ""}
     for path, values in (
@@ -233,13 +241,13 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     prior = load_once(config.prior) if config.prior else None
     field = field_of(fields, held, world, config.candidates)
     path = answers / f"{held.name}.{judge(config)}.json"
-    like, loop, windows = is_like_training(held), path.with_suffix(".loop.json"), path.with_suffix(".windows.json")
+    like, loop, first = is_like_training(held), path.with_suffix(".loop.json"), path.with_suffix(".first_seed.json")
     if like and held.number < config.loop_scenes and not loop.exists():
         write_json(loop, {"rows": in_the_loop(held, field, prior, config, world, fields)})
     training = held.kind == "training" and held.number < config.first_seed_scenes
-    if training and prior is not None and not windows.exists():
+    if training and prior is not None and not first.exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
-        write_json(windows, {"rows": motion_windows.rows_of(held, field.grid, caption, videos, prior, config, row)})
+        write_json(first, {"rows": motion_first_seed.rows_of(held, field.grid, caption, videos, prior, config, row)})
     if not path.exists():
         found = beside(held, field, prior, config, world, fields)
         if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
@@ -296,7 +304,7 @@ def run(config, workdir: str | Path) -> dict:
         said[held.name] = captions.say(held.outcome_caption(field.true_outcomes()))
         rows += without_prior(held, field, trained, alone)
         path = folder / "answers" / f"{held.name}.{judge(config)}.json"
-        for name, count in (("loop", config.loop_scenes), ("windows", config.first_seed_scenes)):
+        for name, count in (("loop", config.loop_scenes), ("first_seed", config.first_seed_scenes)):
             more = path.with_suffix(f".{name}.json")
             if held.kind == "training" and held.number < count and more.exists():
                 rows += read_json(more)["rows"]
@@ -308,7 +316,7 @@ def run(config, workdir: str | Path) -> dict:
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
     tempered, temperatures = motion_temper.rows_of(heard, row)
-    rows += tempered + motion_windows.beside(rows, config)
+    rows += tempered + motion_first_seed.beside(rows, config)
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
     motion_pictures.write(rows, scenes, said, folder, NEAR)
     figures = summary(rows) | motion_gaps.lost(rows) | about

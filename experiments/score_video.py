@@ -1,7 +1,7 @@
 r"""How well videos show their prompt, by published models: secondary figures, for weights that the user has.
 
     python -m experiments.score_video runs/demo/compare.mp4 --config.parts=2 --config.prompt="a soft robot is dropped" \
-        --config.clip=openai/clip-vit-base-patch32 --config.video_text=microsoft/xclip-base-patch32
+        --config.clip=clip-vit-base-patch32 --config.video_text=xclip-base-patch32
 
     CLIPSIM             mean over the frames of cos(CLIP(frame), CLIP(prompt))             (Wu et al. 2021, "GODIVA")
     overall consistency cos of a video encoder and its text encoder                        (Huang et al. 2024, "VBench")
@@ -45,7 +45,7 @@ def load(field: str, folder: str) -> tuple[Any, Any]:
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(
             f"config.{field}: {folder} holds no config.json; give a folder with a {TOWERS[field]} and its tokenizer, "
-            f"for example from: huggingface-cli download {folder} --local-dir {Path(folder).name}"
+            "for example from: hf download openai/clip-vit-base-patch32 --local-dir clip-vit-base-patch32"
         )
     given: dict[str, Any] = dict(local_files_only=True)
     try:
@@ -122,14 +122,20 @@ def run(files: list[str], config, workdir: str | Path) -> dict[str, float]:
                 f"config.parts = {config.parts} does not divide the width of {file}, {video.shape[2]} pixels"
             )
         for k, part in enumerate(np.split(video, config.parts, axis=2)):
-            videos[Path(file).stem + (f"_part_{k}" if config.parts > 1 else "")] = part
+            name = Path(file).stem + (f"_part_{k}" if config.parts > 1 else "")
+            if name in videos:
+                raise ValueError(
+                    f"two files are named {Path(file).name}: figures go by that name, so score one at a time"
+                )
+            videos[name] = part
     figures: dict[str, float] = {f"{name}_motion_score": motion(video) for name, video in videos.items()}
     for field in asked:
         towers, name = load(field, config[field]), {"clip": "clipsim", "video_text": "overall_consistency"}[field]
         for part, video in videos.items():
             figures[f"{part}_{name}"] = cosine(field, towers, video, config.prompt)
-    for field in TOWERS.keys() - set(asked):
-        print(f"NO WEIGHTS (config.{field} is empty): skipped")
+    for field in TOWERS:
+        if field not in asked:
+            print(f"NO WEIGHTS (config.{field} is empty): skipped")
     print("\n".join(f"{key:40s} {value:.4f}" for key, value in figures.items()))
     write_report(workdir, prompt=config.prompt, **{field: config[field] for field in asked}, **figures)
     return figures

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.motion_first_seed import FIRST_SEED
 from experiments.motion_scenes import KINDS, UNKNOWN, WORDS_OF
 from experiments.motion_summary import NEAR
-from experiments.motion_windows import FIRST_SEED
 from experiments.report import ROOT
 
 LIKE = "outcome_training_elastic"

@@ -40,6 +40,7 @@ def test_bad_input_is_named(clip, tmp_path):
     for files, changes, match in (
         ([], {}, "give one video"),
         ([str(clip)], {"parts": 3}, "does not divide the width"),
+        ([str(clip), str(clip)], {}, "two files are named compare.mp4"),
         ([str(clip)], {"clip": "nowhere"}, "config.prompt is empty"),
     ):
         with pytest.raises(ValueError, match=match):
