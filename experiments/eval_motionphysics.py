@@ -130,11 +130,7 @@ def with_prior(
                     end = guided.follow(field.grid, pull, begin, rng)
                     about_it = dict(seed=seed, start=begin, sign_right=right, cosine=float(cosine.mean()))
                     rows.append(row(held, name, about, target, end, **about_it))
-    about_it = dict(said=asked[0][1], first_change=change)
-    return rows, [
-        dict(slot=slot, known=known, seed=seed, log_likelihood=found.log_likelihood, error=found.error) | about_it
-        for (slot, known, seed), found in heard.items()
-    ]
+    return rows, guided.as_heard(heard, asked[0][1], change)
 
 
 def beside(held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path) -> dict:
@@ -247,7 +243,7 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     training = held.kind == "training" and held.number < config.first_seed_scenes
     if training and prior is not None and not first.exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
-        write_json(first, {"rows": motion_first_seed.rows_of(held, field.grid, caption, videos, prior, config, row)})
+        write_json(first, motion_first_seed.asked_of(held, field.grid, caption, videos, prior, config, row))
     if not path.exists():
         found = beside(held, field, prior, config, world, fields)
         if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
@@ -297,7 +293,7 @@ def run(config, workdir: str | Path) -> dict:
         print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)} and every posterior")
     answer_all(folder, config, scenes)
     trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
-    rows, classes, pairs, heard, seconds, said = [], [], [], [], [], {}
+    rows, classes, pairs, heard, heard_once, seconds, said = [], [], [], [], [], [], {}
     for held in scenes:
         field = field_of(folder / "fields", held, world, config.candidates)
         seconds.append(field.seconds)
@@ -307,7 +303,9 @@ def run(config, workdir: str | Path) -> dict:
         for name, count in (("loop", config.loop_scenes), ("first_seed", config.first_seed_scenes)):
             more = path.with_suffix(f".{name}.json")
             if held.kind == "training" and held.number < count and more.exists():
-                rows += read_json(more)["rows"]
+                stored = read_json(more)
+                rows += stored["rows"]
+                heard_once.append((held, field.grid, stored.get("heard", [])))
         found = read_json(path)
         rows += found["rows"]
         classes += found["classes"]
@@ -315,7 +313,7 @@ def run(config, workdir: str | Path) -> dict:
             classes += motion_classes.from_words(held, said[held.name], found["classes"])
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
-    tempered, temperatures = motion_temper.rows_of(heard, row)
+    tempered, temperatures = motion_temper.rows_of(heard, heard_once, config.seeds[0], row)
     rows += tempered + motion_first_seed.beside(rows, config)
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
     motion_pictures.write(rows, scenes, said, folder, NEAR)

@@ -22,7 +22,7 @@ def label(window: Sequence[float]) -> str:
     return f"{METHOD}_window_{window[0]:g}_{window[1]:g}"
 
 
-def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config, row: Any) -> list[dict]:
+def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config, row: Any) -> dict:
     """What one scene like the training clips is asked with the first seed alone, the first frames given.
 
     Some elastic scenes are asked in the other windows; those that the prior is not asked about with all seeds in the
@@ -37,9 +37,12 @@ def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior:
         prior: video model.
         config: of the evaluation.
         row: makes a row of (held, method, asked, target, belief).
+
+    Returns:
+        "rows", and as "heard" what `FIRST_SEED` heard in every slot, for other temperatures.
     """
     slot, fixed = WORDS_OF.get(held.material), (config.window_low, config.window_high)
-    scale, rows, todo = captions.SCALES.get(slot or ""), [], []
+    scale, rows, kept, todo = captions.SCALES.get(slot or ""), [], [], []
     outcome = [("outcome", caption, held.truth)]
     words = [("property", held.named() | {slot: w}, scale.centre(w)) for w in scale.values] if scale else []
     elastic = held.material == "elastic"
@@ -49,8 +52,9 @@ def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior:
         todo.append((FIRST_SEED, fixed, outcome))
     if not elastic and words:
         todo.append((METHOD, fixed, words))
-    if not todo or guided.first_change(videos, config.known) > guided.STILL:
-        return []
+    change = guided.first_change(videos, config.known)
+    if not todo or change > guided.STILL:
+        return {"rows": rows, "heard": kept}
     shown, seed = guided.in_colour(held, grid, videos), config.seeds[0]
     for name, window, asked in todo:
         heard: dict = {}
@@ -59,7 +63,9 @@ def rows_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior:
         for about, said, target in asked:
             belief, sure = guided.read_words(prior, held, shown, said, **options)
             rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure))
-    return rows
+        if name == FIRST_SEED:
+            kept = guided.as_heard(heard, caption, change)
+    return {"rows": rows, "heard": kept}
 
 
 def beside(rows: Sequence[dict], config) -> list[dict]:

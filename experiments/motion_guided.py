@@ -243,6 +243,15 @@ def word_weights(
     return log_weight, float(np.mean([s[best] for s in sure]))
 
 
+def as_heard(heard: Mapping[tuple, Any], caption: Mapping[str, str], change: float) -> list[dict]:
+    """What `word_weights` kept of a scene, to be stored with the caption and the change of its first frames."""
+    return [
+        dict(slot=slot, known=known, seed=seed, log_likelihood=found.log_likelihood, error=found.error)
+        | dict(said=dict(caption), first_change=change)
+        for (slot, known, seed), found in heard.items()
+    ]
+
+
 def read_words(prior: Prior, held: HeldOut, shown: Shown, caption: Mapping[str, str], **options: Any):
     """The belief of `word_weights` over the range, and the confidence."""
     log_weight, sure = word_weights(prior, held, shown, caption, **options)

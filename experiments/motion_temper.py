@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
+from experiments.motion_first_seed import FIRST_SEED, METHOD
 from experiments.motion_scenes import HeldOut
 from experiments.motion_words import FINE, Belief
 from jaxphys.language import captions
 
+Heard = tuple[HeldOut, np.ndarray, list[dict]]  # a scene, its candidates and what the prior heard
 TEMPERATURES = 2.0 ** np.arange(-3, 9, 0.5)
 
 
@@ -44,6 +46,11 @@ def likelihood(held: HeldOut, found: Belief) -> float:
     return float(np.log(np.maximum(found.weights[near] * len(found.values), 1e-12)))
 
 
+def like(scene: Heard) -> bool:
+    """Whether it is an elastic scene like the training clips."""
+    return scene[0].kind == "training" and scene[0].material == "elastic"
+
+
 def groups_of(heard: Sequence[dict]) -> dict[tuple[int, int], list[dict]]:
     """What was heard of the outcome caption of one scene, by first frames and seed."""
     out: dict[tuple[int, int], list[dict]] = {}
@@ -53,7 +60,7 @@ def groups_of(heard: Sequence[dict]) -> dict[tuple[int, int], list[dict]]:
     return out
 
 
-def fitted(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], frames: bool) -> float:
+def fitted(scenes: Sequence[Heard], frames: bool) -> float:
     """The temperature under which the hidden values of these scenes are likeliest."""
     asked = [(h, grid, g) for h, grid, heard in scenes for (k, _), g in groups_of(heard).items() if (k > 0) == frames]
     if not asked:
@@ -62,25 +69,32 @@ def fitted(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], frames: boo
     return float(TEMPERATURES[int(np.argmax(means))])
 
 
-def rows_of(scenes: Sequence[tuple[HeldOut, np.ndarray, list[dict]]], row: Any) -> tuple[list[dict], dict[str, float]]:
+def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int, row: Any) -> tuple[list[dict], dict[str, float]]:
     """The answers at the fitted temperature, those from every other candidate, and the temperatures.
 
     Args:
         scenes: each with its candidates and what the prior heard.
+        more: scenes that were asked with the first seed alone.
+        seed: the first.
         row: makes a row of (held, method, asked, target, belief).
     """
-    like = [s for s in scenes if s[0].kind == "training" and s[0].material == "elastic"]
+    of_first = lambda heard: [one for one in heard if one["seed"] == seed and one["known"] > 0]
+    once = [(held, grid, of_first(heard)) for held, grid, heard in (*filter(like, scenes), *filter(like, more))]
     rows, temperatures = [], {}
-    for name, frames in (("posterior_text", False), ("posterior_frames", True)):
-        halves = [fitted([s for s in like if s[0].number % 2 == parity], frames) for parity in (0, 1)]
+    for name, own, frames in (
+        ("posterior_text", scenes, False),
+        (METHOD, scenes, True),
+        (FIRST_SEED, once, True),
+    ):
+        halves = [fitted([s for s in own if like(s) and s[0].number % 2 == parity], frames) for parity in (0, 1)]
         temperatures |= {f"{name}_temperature_{half}": t for half, t in zip(("even", "odd"), halves)}
-        for held, grid, heard in scenes:
+        for held, grid, heard in own:
             temperature = halves[1 - held.number % 2]
-            for (known, seed), group in groups_of(heard).items():
+            for (known, seed_of), group in groups_of(heard).items():
                 if (known > 0) != frames:
                     continue
                 found = {"halved": belief(held, grid[::2], [halved(one) for one in group], 1.0)}
                 if np.isfinite(temperature):
                     found["tempered"] = belief(held, grid, group, temperature)
-                rows += [row(held, f"{name}_{k}", "outcome", held.truth, b, seed=seed) for k, b in found.items()]
+                rows += [row(held, f"{name}_{k}", "outcome", held.truth, b, seed=seed_of) for k, b in found.items()]
     return rows, temperatures
