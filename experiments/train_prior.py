@@ -24,8 +24,8 @@ from ml_collections import config_flags
 
 from experiments.clip_files import Clips, load_clips
 from experiments.report import write_report
-from jaxphys.diffusion.prior import PriorConfig, Text, prior_loss
-from jaxphys.diffusion.prior_files import save_prior
+from jaxphys.diffusion.prior import PriorConfig, Text, caption_loss, prior_loss
+from jaxphys.diffusion.prior_files import load_prior, save_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips as world
 from jaxphys.scenes.looks import COLOURS, draw_look, paint
@@ -68,17 +68,59 @@ def asked(text: Text, key: jax.Array) -> Text:
     return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
 
 
-def example_loss(config: PriorConfig):
-    """The loss of one stored clip: painted anew, mirrored half of the time, with a caption of one kind."""
+NUMBERS = {  # scalars that would give the word of a slot away
+    "material": world.LAW_SCALARS,
+    **{slot: (name,) for slot, (name, _) in world.WORDS.items()},
+}
+TOLD_APART = tuple(slot for slot in ("material", *captions.PROPERTIES, *captions.OUTCOMES) if slot != "weight")
+
+
+def rivals(text: Text, count: int, key: jax.Array) -> Text:
+    """A text and others that say another word in one slot, leaves (count, ...); the true one comes first.
+
+    The slot is one of those that the text fills, properties three times as often; half of the time nothing else is said
+    of properties and outcomes, and half of the time the law's numbers are hidden. Weight is left out: its number is
+    given.
+    """
+    names = list(captions.SLOTS)
+    of = lambda chosen: jnp.asarray([slot in chosen for slot in names])
+    sizes = jnp.asarray([len(values) for values in captions.SLOTS.values()])
+    away = jnp.asarray([[n in NUMBERS.get(slot, ()) for n in world.SCALARS] for slot in names])
+    most = max(len(captions.SLOTS[slot]) for slot in TOLD_APART)
+    u = jax.random.uniform(key, (2 + len(names) + most,))
+
+    weight = jnp.where(of(captions.PROPERTIES), 3.0, 1.0) * (of(TOLD_APART) & (text.tokens > 0))
+    slot = jnp.argmax(jnp.log(u[2 : 2 + len(names)]) / jnp.maximum(weight, 1e-6))  # drawn in proportion to the weights
+    others = of((*captions.PROPERTIES, *captions.OUTCOMES)) & ((u[0] < 0.5) | (slot == names.index("material")))
+    hidden = away[slot] | (jnp.asarray([n in world.LAW_SCALARS for n in world.SCALARS]) & (u[1] < 0.5))
+
+    true, words = text.tokens[slot], 1 + jnp.arange(most)
+    wrong = jnp.where((words > sizes[slot]) | (words == true), -1.0, u[2 + len(names) :])
+    said = jnp.append(true[None], 1 + jax.lax.top_k(wrong, count - 1)[1].astype(true.dtype))
+    tokens = jnp.where(others, 0, text.tokens)
+    tokens = jax.vmap(lambda word: tokens.at[slot].set(word))(said)
+    scalars = jnp.where(hidden, jnp.nan, text.scalars)
+    return Text(tokens, jnp.broadcast_to(scalars, (count, *scalars.shape)))
+
+
+def example_loss(config: PriorConfig, contrast: float = 0.0, count: int = 3):
+    """The loss of one stored clip: painted anew, mirrored half of the time, with a caption of one kind.
+
+    `contrast` is the weight of `caption_loss` among `count` texts.
+    """
     colour_slot = list(captions.SLOTS).index("colour")
 
     def loss(params, example, key):
-        k = jax.random.split(key, 5)
+        k = jax.random.split(key, 7)
         colour = jax.random.randint(k[0], (), 0, len(COLOURS))
         clip = paint(example["maps"], example["view"], draw_look(k[1], colour))
         clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
         text = Text(example["tokens"].at[colour_slot].set(colour + 1), example["scalars"])
-        return prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
+        value = prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
+        if not contrast:
+            return value
+        confused = caption_loss(params, clip, rivals(text, count, k[5]), config, key=k[6])
+        return value + contrast * confused, {"flow_loss": value, "caption_loss": confused}
 
     return loss
 
@@ -86,15 +128,26 @@ def example_loss(config: PriorConfig):
 def run(config, workdir: str) -> dict:
     train, held_out = load_clips(config.clips)
     held_out = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:256])
-    mean, deviation = normalisation(train)
-    prior = prior_config(config, train.maps.shape[1], train.maps.shape[2])
+    frames, pixels = train.maps.shape[1:3]
+    if config.start:
+        start = load_prior(config.start)
+        prior, mean, deviation = start.config, np.asarray(start.mean), np.asarray(start.deviation)
+        if (prior.frames, prior.pixels) != (frames, pixels):
+            raise ValueError(
+                f"train_prior: {config.start} draws {prior.frames} frames of {prior.pixels} pixels, the clips of "
+                f"{config.clips} have {frames} of {pixels}"
+            )
+    else:
+        start, prior = None, prior_config(config, frames, pixels)
+        mean, deviation = normalisation(train)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup_steps, config.steps, 0.01 * config.learning_rate
     )
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
     mesh = make_mesh(data=jax.device_count())
-    loss = example_loss(prior)
-    state = create_state(prior.init, tx, key=jax.random.key(config.seed), ema=True, mesh=mesh)
+    loss = example_loss(prior, config.contrast)
+    params = start.params if start else prior.init
+    state = create_state(params, tx, key=jax.random.key(config.seed), ema=True, mesh=mesh)
     order = Order(len(train), config.batch, config.seed)
 
     def rows(clips: Clips, index) -> dict:
@@ -114,7 +167,7 @@ def run(config, workdir: str) -> dict:
     if int(state.step) < config.steps:
         sys.exit(f"asked to stop at step {int(state.step)} of {config.steps}: the same command goes on")
     whole = rows(held_out, slice(None))
-    one = jax.jit(lambda p, row, key: loss(p, row, key))
+    one = jax.jit(example_loss(prior))
     keys = jax.random.split(jax.random.key(1), len(held_out))
     losses = [float(one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i])) for i in range(len(held_out))]
     save_prior(Path(workdir) / "prior.safetensors", state.ema, prior, mean, deviation)

@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
         dict(
             clips="runs/clips",
             seed=0,
+            start="",  # weights that are trained further, with their own sizes; empty: random ones
+            contrast=0.0,  # weight of telling captions apart (`caption_loss`), beside that of drawing clips
             patch=(4, 8, 8),
             width=160,
             layers=5,

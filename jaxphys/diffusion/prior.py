@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxphys.diffusion.dit import WanConfig
-from jaxphys.diffusion.flow import TimeLaw, flow_loss
-from jaxphys.diffusion.protocol import Condition
+from jaxphys.diffusion.flow import TimeLaw, clean, flow_loss, interpolate
+from jaxphys.diffusion.protocol import Condition, impose
 from jaxphys.pytree import pytree
 
 FREQUENCIES = 8  # of the embedding of a scalar
@@ -154,3 +154,44 @@ def prior_loss(params: Any, clip: jax.Array, text: Text, config: PriorConfig, *,
     x = 2.0 * clip - 1.0
     cond = config.condition(params, drop(text, k[0]), known=x, mask=first_frames(config.frames, k[1]))
     return flow_loss(params["dit"], x, cond, config.dit, time=TIMES, floor=config.min_time, key=k[2])
+
+
+def caption_loss(
+    params: Any,
+    clip: jax.Array,
+    texts: Text,
+    config: PriorConfig,
+    *,
+    window: tuple[float, float] = (0.6, 0.98),
+    key: jax.Array,
+) -> jax.Array:
+    """How surely the prior takes another text for the first of C: cross-entropy under one draw of time and noise.
+
+        l_c = -1/2 integral |x - x_c(x_t)|^2 d SNR,    SNR = ((1 - t) / t)^2,    loss = -log softmax(l)_1
+
+    with x_c the clean clip under text c: the posterior of `methods.motion_posterior`, whose integral over the window is
+    estimated at one SNR, drawn evenly. A prior that is trained on clips alone hardly hears words that change a clip by
+    less than its own error; here nothing else counts.
+
+    Args:
+        params: of the prior.
+        clip: (T, H, W, 3) in 0..1.
+        texts: the true one first, leaves (C, ...).
+        config: sizes.
+        window: times between which the integral runs.
+        key: of the number of known frames, time and noise.
+    """
+    k = jax.random.split(key, 2)
+    x, mask = 2.0 * clip - 1.0, first_frames(config.frames, k[0])
+    draws = jax.random.normal(k[1], (1 + x.size,))
+    most, least = (((1.0 - t) / t) ** 2 for t in window)
+    t = 1.0 / (1.0 + jnp.sqrt(least + (most - least) * jax.scipy.special.ndtr(draws[0])))
+    noisy = interpolate(x, draws[1:].reshape(x.shape), t)
+
+    def log_likelihood(text):
+        cond = config.condition(params, text, known=x, mask=mask)
+        z = impose(noisy, cond)
+        apart = x - clean(z, config.dit.velocity(params["dit"], z, t, cond), t, config.min_time)
+        return -0.5 * (most - least) * jnp.sum((1.0 - mask)[:, None, None, None] * apart**2)
+
+    return -jax.nn.log_softmax(jax.vmap(log_likelihood)(texts))[0]

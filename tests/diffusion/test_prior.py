@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxphys.diffusion.prior import PriorConfig, Text, drop, first_frames, prior_loss
+from jaxphys.diffusion.prior import PriorConfig, Text, caption_loss, drop, first_frames, prior_loss
 from jaxphys.diffusion.prior_files import load_prior, save_prior
 
 TINY = PriorConfig(frames=8, pixels=8, slots=(3, 2), scalars=2, width=12, layers=1, heads=2, patch=(4, 4, 4))
@@ -42,6 +42,23 @@ def test_loss_and_its_gradient_are_finite_and_known_frames_do_not_count(params):
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     masks = np.stack([first_frames(8, k) for k in jax.random.split(jax.random.key(0), 200)])
     assert set(masks.sum(1).tolist()) == {0.0, 1.0, 4.0} and (np.diff(masks) <= 0).all()
+
+
+def test_captions_that_compete_share_one_probability_and_its_gradient_is_exact(params, float64):
+    params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
+    clip = jax.random.uniform(jax.random.key(1), TINY.shape, jnp.float64)
+    words = jnp.array([[2, 1], [1, 1], [3, 1]])
+    text = lambda order: Text(words[jnp.array(order)], jnp.full((3, 2), 0.5))
+    loss = jax.jit(lambda p, order: caption_loss(p, clip, text(order), TINY, key=jax.random.key(2)))
+    first = [loss(params, order) for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1))]
+    np.testing.assert_allclose(np.exp(-np.array(first)).sum(), 1.0, rtol=1e-9)
+    assert len({round(float(value), 6) for value in first}) == 3
+    np.testing.assert_allclose(loss(params, (1, 1, 1)), np.log(3.0), rtol=1e-9)
+    slope = jax.grad(loss)(params, (0, 1, 2))["words"][2]
+    nudged = lambda h: params | {"words": params["words"].at[2, 3].add(h)}
+    by_hand = (loss(nudged(1e-5), (0, 1, 2)) - loss(nudged(-1e-5), (0, 1, 2))) / 2e-5
+    assert abs(by_hand) > 1e-8
+    np.testing.assert_allclose(slope[3], by_hand, rtol=1e-5)
 
 
 def test_dropping_leaves_every_subset_possible():
