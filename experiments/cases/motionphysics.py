@@ -61,6 +61,7 @@ CHECKS = {
     **{f"posterior_frames_coverage_{level}_holds": (">=", 1) for level in LEVELS},
     f"{LIKE}_{FIRST_SEED}_scenes_count": (">=", 150),
     **{f"{FIRST_SEED}_coverage_{level}_holds": (">=", 1) for level in LEVELS},
+    **{f"{FIRST_SEED}_tempered_coverage_{level}_holds": (">=", 1) for level in LEVELS},
     # the simulator in the loop
     "loop_training_elastic_reconstruction_exact_scenes_count": (">=", 10),
 }
@@ -81,7 +82,7 @@ def derived(report: dict) -> dict[str, float]:
         out[f"{method}_order_right_of_other_materials"] = np.mean(orders)
     words = [get(f"property_training_{m}_posterior_frames_order_right") for m in OTHERS if m in WORDS_OF]
     out["posterior_frames_order_of_words_right_of_other_materials"] = np.mean(words)
-    for method in (*ORDERED, FIRST_SEED):
+    for method in (*ORDERED, FIRST_SEED, f"{FIRST_SEED}_tempered"):
         for level in LEVELS:
             low, high = (get(f"{LIKE}_{method}_coverage_{level}_{end}") for end in ("low", "high"))
             out[f"{method}_coverage_{level}_holds"] = low <= level / 100 <= high
