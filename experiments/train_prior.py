@@ -3,7 +3,10 @@
     python -m experiments.make_clips --workdir=runs/clips
     python -m experiments.train_prior --config=experiments/configs/train_prior.py --config.clips=runs/clips \\
         --workdir=runs/prior
+    python -m experiments.train_prior --config=experiments/configs/train_prior_captions.py --config.clips=runs/clips \\
+        --config.start=runs/prior/prior.safetensors --workdir=runs/prior_captions
 
+The second training goes on from the weights of the first and learns to tell captions apart, too (`caption_loss`).
 Stopped at any moment, the same command goes on from the last checkpoint. The averaged weights are written to
 prior.safetensors in the workdir, in bfloat16.
 """
@@ -167,15 +170,17 @@ def run(config, workdir: str) -> dict:
     if int(state.step) < config.steps:
         sys.exit(f"asked to stop at step {int(state.step)} of {config.steps}: the same command goes on")
     whole = rows(held_out, slice(None))
-    one = jax.jit(example_loss(prior))
+    one = jax.jit(lambda p, row, key: example_loss(prior, 1.0)(p, row, key)[1])
     keys = jax.random.split(jax.random.key(1), len(held_out))
-    losses = [float(one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i])) for i in range(len(held_out))]
+    losses = [one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i]) for i in range(len(held_out))]
+    mean_of = lambda name: float(np.mean([found[name] for found in jax.device_get(losses)]))
     save_prior(Path(workdir) / "prior.safetensors", state.ema, prior, mean, deviation)
     report = {
         "steps_count": int(state.step),
         "clips_count": len(train),
         "parameters_count": sum(a.size for a in jax.tree.leaves(state.params)),
-        "held_out_loss": float(np.mean(losses)),
+        "held_out_loss": mean_of("flow_loss"),
+        "held_out_caption_loss": mean_of("caption_loss"),
         "seed": config.seed,
     }
     write_report(workdir, **report)
