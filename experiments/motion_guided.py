@@ -218,8 +218,7 @@ def word_weights(
 
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
     of the posterior: the mean probability of the word that the best candidate shows. The prior's log-likelihoods are
-    divided by the temperature. `heard` keeps what was heard of a
-    scene in a slot, for other captions of the same scene.
+    divided by the temperature. `heard` keeps what was heard of a scene in a slot, for other captions of the same scene.
     """
     spoken = [s for s in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if s in caption]
     if not spoken:
