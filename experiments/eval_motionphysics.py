@@ -55,11 +55,6 @@ def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Bel
     return about | {"error": abs(answer - target)} | ends | more
 
 
-def is_like_training(held: HeldOut) -> bool:
-    """Elastic, in a scene like those of the training clips."""
-    return held.kind == "training" and held.material == "elastic"
-
-
 def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> list[dict]:
     """The rows of one scene that no video model is needed for.
 
@@ -95,7 +90,7 @@ def with_prior(
     shown = guided.in_colour(held, field.grid, videos)
     change = guided.first_change(videos, config.known)
     still = config.known > 0 and change <= guided.STILL
-    like = is_like_training(held)
+    like = held.is_like_training
     given = [known for known, told in ((0, like or not still), (config.known, still)) if told]
     window = (config.window_low, config.window_high)
     asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
@@ -237,7 +232,7 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     prior = load_once(config.prior) if config.prior else None
     field = field_of(fields, held, world, config.candidates)
     path = answers / f"{held.name}.{judge(config)}.json"
-    like, loop, first = is_like_training(held), path.with_suffix(".loop.json"), path.with_suffix(".first_seed.json")
+    like, loop, first = held.is_like_training, path.with_suffix(".loop.json"), path.with_suffix(".first_seed.json")
     if like and held.number < config.loop_scenes and not loop.exists():
         write_json(loop, {"rows": in_the_loop(held, field, prior, config, world, fields)})
     training = held.kind == "training" and held.number < config.first_seed_scenes

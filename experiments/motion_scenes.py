@@ -66,6 +66,11 @@ class HeldOut:
         return f"{self.kind}_{self.material}_{self.number:04d}"
 
     @property
+    def is_like_training(self) -> bool:
+        """Whether it is an elastic scene like the training clips."""
+        return self.kind == "training" and self.material == "elastic"
+
+    @property
     def unknown(self) -> str:
         return UNKNOWN[self.material]
 

@@ -46,11 +46,6 @@ def likelihood(held: HeldOut, found: Belief) -> float:
     return float(np.log(np.maximum(found.weights[near] * len(found.values), 1e-12)))
 
 
-def like(scene: Heard) -> bool:
-    """Whether it is an elastic scene like the training clips."""
-    return scene[0].kind == "training" and scene[0].material == "elastic"
-
-
 def groups_of(heard: Sequence[dict]) -> dict[tuple[int, int], list[dict]]:
     """What was heard of the outcome caption of one scene, by first frames and seed."""
     out: dict[tuple[int, int], list[dict]] = {}
@@ -79,14 +74,16 @@ def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int, row: Any)
         row: makes a row of (held, method, asked, target, belief).
     """
     of_first = lambda heard: [one for one in heard if one["seed"] == seed and one["known"] > 0]
-    once = [(held, grid, of_first(heard)) for held, grid, heard in (*filter(like, scenes), *filter(like, more))]
+    once = [(held, grid, of_first(heard)) for held, grid, heard in (*scenes, *more) if held.is_like_training]
     rows, temperatures = [], {}
     for name, own, frames in (
         ("posterior_text", scenes, False),
         (METHOD, scenes, True),
         (FIRST_SEED, once, True),
     ):
-        halves = [fitted([s for s in own if like(s) and s[0].number % 2 == parity], frames) for parity in (0, 1)]
+        halves = [
+            fitted([s for s in own if s[0].is_like_training and s[0].number % 2 == parity], frames) for parity in (0, 1)
+        ]
         temperatures |= {f"{name}_temperature_{half}": t for half, t in zip(("even", "odd"), halves)}
         for held, grid, heard in own:
             temperature = halves[1 - held.number % 2]

@@ -25,7 +25,9 @@ import optax
 from absl import app, flags
 from ml_collections import config_flags
 
+from experiments.clip_classifier import HEARD
 from experiments.clip_files import Clips, load_clips
+from experiments.eval_prior import UNKNOWN_NUMBERS
 from experiments.report import write_report
 from jaxphys.diffusion.prior import PriorConfig, Text, caption_loss, prior_loss
 from jaxphys.diffusion.prior_files import load_prior, save_prior
@@ -71,11 +73,7 @@ def asked(text: Text, key: jax.Array) -> Text:
     return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
 
 
-NUMBERS = {  # scalars that would give the word of a slot away
-    "material": world.LAW_SCALARS,
-    **{slot: (name,) for slot, (name, _) in world.WORDS.items()},
-}
-TOLD_APART = tuple(slot for slot in ("material", *captions.PROPERTIES, *captions.OUTCOMES) if slot != "weight")
+TOLD_APART = tuple(slot for slot in HEARD if slot != "weight")
 
 
 def rivals(text: Text, count: int, key: jax.Array) -> Text:
@@ -88,7 +86,7 @@ def rivals(text: Text, count: int, key: jax.Array) -> Text:
     names = list(captions.SLOTS)
     of = lambda chosen: jnp.asarray([slot in chosen for slot in names])
     sizes = jnp.asarray([len(values) for values in captions.SLOTS.values()])
-    away = jnp.asarray([[n in NUMBERS.get(slot, ()) for n in world.SCALARS] for slot in names])
+    away = jnp.asarray([[n in UNKNOWN_NUMBERS.get(slot, ()) for n in world.SCALARS] for slot in names])
     most = max(len(captions.SLOTS[slot]) for slot in TOLD_APART)
     u = jax.random.uniform(key, (2 + len(names) + most,))
 

@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 
 from experiments import train_prior
 from experiments.configs.train_prior import get_config
+from experiments.eval_prior import UNKNOWN_NUMBERS
 from experiments.report import write_json
-from experiments.train_prior import NUMBERS, TOLD_APART, asked, rivals
+from experiments.train_prior import TOLD_APART, asked, rivals
 from jaxphys.diffusion.prior import Text
 from jaxphys.diffusion.prior_files import load_prior
 from jaxphys.language import captions
@@ -47,7 +48,7 @@ def test_rival_captions_differ_in_one_word_whose_number_is_not_given():
         assert values[0] == text.tokens[slot] and len(set(values.tolist())) == 3
         assert 1 <= values.min() and values.max() <= len(captions.SLOTS[names[slot]])
         assert (unknown == unknown[0]).all()
-        assert all(unknown[0, clips.SCALARS.index(n)] for n in NUMBERS.get(names[slot], ()))
+        assert all(unknown[0, clips.SCALARS.index(n)] for n in UNKNOWN_NUMBERS.get(names[slot], ()))
         assert not unknown[:, clips.SCALARS.index("density")].any()
     assert counts["weight"] == counts["action"] == 0 and "weight" not in TOLD_APART
     shares = [counts[slot] / 1500 for slot in ("material", "stiffness", "squash")]
