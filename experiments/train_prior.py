@@ -79,9 +79,8 @@ TOLD_APART = tuple(slot for slot in HEARD if slot != "weight")
 def rivals(text: Text, count: int, key: jax.Array) -> Text:
     """A text and others that say another word in one slot, leaves (count, ...); the true one comes first.
 
-    The slot is one of those that the text fills, properties three times as often; half of the time nothing else is said
-    of properties and outcomes, and half of the time the law's numbers are hidden. Weight is left out: its number is
-    given.
+    The slot is any of those that the text fills; half of the time nothing else is said of properties and outcomes, and
+    half of the time the law's numbers are hidden. Weight is left out: its number is given.
     """
     names = list(captions.SLOTS)
     of = lambda chosen: jnp.asarray([slot in chosen for slot in names])
@@ -90,8 +89,7 @@ def rivals(text: Text, count: int, key: jax.Array) -> Text:
     most = max(len(captions.SLOTS[slot]) for slot in TOLD_APART)
     u = jax.random.uniform(key, (2 + len(names) + most,))
 
-    weight = jnp.where(of(captions.PROPERTIES), 3.0, 1.0) * (of(TOLD_APART) & (text.tokens > 0))
-    slot = jnp.argmax(jnp.log(u[2 : 2 + len(names)]) / jnp.maximum(weight, 1e-6))  # drawn in proportion to the weights
+    slot = jnp.argmax(jnp.where(of(TOLD_APART) & (text.tokens > 0), u[2 : 2 + len(names)], -1.0))
     others = of((*captions.PROPERTIES, *captions.OUTCOMES)) & ((u[0] < 0.5) | (slot == names.index("material")))
     hidden = away[slot] | (jnp.asarray([n in world.LAW_SCALARS for n in world.SCALARS]) & (u[1] < 0.5))
 
