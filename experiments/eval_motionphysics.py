@@ -30,6 +30,7 @@ from experiments import motion_end_to_end as end_to_end
 from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.clip_files import load_clips
+from experiments.motion_answers import asked_of, follow, read, row
 from experiments.motion_fields import Field, field_of, videos_of
 from experiments.motion_scenes import HeldOut, draw, manifest
 from experiments.motion_summary import NEAR, summary, table
@@ -37,22 +38,6 @@ from experiments.report import read_json, write_json, write_report
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
-
-
-def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Belief | float, **more: Any) -> dict:
-    """One answer of one method."""
-    if isinstance(belief, words.Belief):
-        ends: dict[str, Any] = {f"interval_{round(100 * level)}": belief.interval(level) for level in words.LEVELS}
-        ends["reachable"] = belief.greatest(NEAR) if not held.linear else float("nan")
-        answer = belief.median
-    else:
-        ends, answer = {}, float(belief)
-    about = {"scene": held.name, "kind": held.kind, "material": held.material, "action": held.action}
-    about |= {"shape": held.shape, "method": method, "asked": asked, "target": target, "answer": answer}
-    slot = words.WORDS_OF.get(held.material)
-    if asked == "property" and slot is not None:
-        more["bin_right"] = captions.SCALES[slot].word(answer) == captions.SCALES[slot].word(target)
-    return about | {"error": abs(answer - target)} | ends | more
 
 
 def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> list[dict]:
@@ -82,64 +67,25 @@ def without_prior(held: HeldOut, field: Field, trained: dict, alone: dict) -> li
     return rows
 
 
-def with_prior(
-    held: HeldOut, field: Field, prior: Prior, config, world: clips.World, folder: Path
-) -> tuple[list[dict], list[dict]]:
-    """The rows of one scene that the prior answers, and what it heard in every slot, for other temperatures."""
-    videos = videos_of(folder, held, world, config.candidates)
-    shown = guided.in_colour(held, field.grid, videos)
-    change = guided.first_change(videos, config.known)
-    still = config.known > 0 and change <= guided.STILL
-    like = held.is_like_training
-    given = [known for known, told in ((0, like or not still), (config.known, still)) if told]
-    window = (config.window_low, config.window_high)
-    asked = [("outcome", held.outcome_caption(field.true_outcomes()), held.truth)]
-    if like and held.number < config.property_scenes:
-        scale = captions.SCALES["stiffness"]
-        asked += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
-    rows, heard = [], {}
-    for seed in config.seeds if like else config.seeds[:1]:
-        for n, (about, caption, target) in enumerate(asked):
-            rng = np.random.default_rng([seed, held.number, n])
-            options: dict[str, Any] = dict(
-                window=window, levels=config.levels, draws=config.draws, seed=seed, heard=heard
-            )
-            for known in given:
-                if known == 0 and about == "outcome" and seed != config.seeds[0]:
-                    continue
-                name = "posterior_frames" if known else "posterior_text"
-                belief, sure = guided.read_words(prior, held, shown, caption, known=known, **options)
-                rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure, first_change=change))
-            for method in config.methods:
-                settings = guided.settings(method, prior, window, given[-1])
-                if method == "reference" and (about == "property" or seed != config.seeds[0]):
-                    continue
-                pull, loss, cosine = guided.pulls(prior, held, shown, caption, settings, config.draws, seed)
-                begins = guided.starts(held.ends, target, rng)
-                if method == "reconstruction":
-                    coarse = float(field.grid[::2][np.argmin(loss.mean(0)[::2])])
-                    begins = [coarse, *begins]
-                right = guided.sign_right(field.grid, pull, target, 0.1 * (held.ends[1] - held.ends[0]))
-                for k, begin in enumerate(begins):
-                    name = "reconstruction_coarse" if len(begins) == 3 and k == 0 else method
-                    end = guided.follow(field.grid, pull, begin, rng)
-                    about_it = dict(seed=seed, start=begin, sign_right=right, cosine=float(cosine.mean()))
-                    rows.append(row(held, name, about, target, end, **about_it))
-    return rows, guided.as_heard(heard, asked[0][1], change)
-
-
-def beside(held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path) -> dict:
+def beside(held: HeldOut, field: Field, reader: Prior | None, config, world: clips.World, folder: Path) -> dict:
     """What is asked of some scenes only: which material, two unknowns at once, and the domain gaps."""
     found: dict[str, list[dict]] = {"rows": [], "classes": [], "pairs": [], "heard": []}
     if held.kind != "training":
         return found
     if held.number < config.class_scenes:
-        found["classes"] = motion_classes.decisions(folder, held, field, prior, config, world)
+        found["classes"] = motion_classes.decisions(folder, held, field, reader, config, world)
     if held.number < config.pair_scenes and held.material in motion_pairs.ENDS:
-        found["pairs"] = motion_pairs.rows_of(folder, held, prior, config, world)
-    if held.number < config.gap_scenes and held.material == "elastic":
-        found["rows"] = motion_gaps.rows_of(folder, held, field, prior, config, world, row=row)
+        found["pairs"] = motion_pairs.rows_of(folder, held, reader, config, world)
+    if has_gaps(held, config):
+        found["rows"] = motion_gaps.measured(folder, held, field, config, world, row=row)
+        if reader is not None:
+            found["rows"] += motion_gaps.read(folder, held, field, reader, config, world, row=row)
     return found
+
+
+def has_gaps(held: HeldOut, config) -> bool:
+    """Is this one of the scenes that are asked again where the simulation is not like the clips?"""
+    return (held.kind, held.material) == ("training", "elastic") and held.number < config.gap_scenes
 
 
 def in_the_loop(
@@ -198,11 +144,12 @@ def claim(folder: Path, config) -> None:
         "first_seed_scenes",
     )
     chosen = config.to_dict()
-    prior_of = {"prior_sha256": hashlib.sha256(Path(config.prior).read_bytes()).hexdigest() if config.prior else ""}
-    for path, values in (
-        (folder / "fields" / "settings.json", {key: chosen[key] for key in fields}),
-        (folder / "answers" / f"settings.{judge(config)}.json", {key: chosen[key] for key in answers} | prior_of),
-    ):
+    settings = [(folder / "fields" / "settings.json", {key: chosen[key] for key in fields})]
+    for name, weights in weights_of(config).items():
+        of = {"weights_sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else ""}
+        path = folder / "answers" / f"settings.{name if weights else 'none'}.json"
+        settings.append((path, {key: chosen[key] for key in answers} | of))
+    for path, values in settings:
         values = json.loads(json.dumps(values))
         if not path.exists():
             write_json(path, values)
@@ -212,9 +159,16 @@ def claim(folder: Path, config) -> None:
             raise ValueError(f"{path.parent} was made with other settings ({differing}): choose another workdir")
 
 
-def judge(config) -> str:
-    """What the names of answers say of who gave them."""
-    return "prior" if config.prior else "none"
+def weights_of(config) -> dict[str, str]:
+    """The files of the weights that draw, for guidance, and of those that read; empty where there are none."""
+    return {"prior": config.prior, "reader": config.reader or config.prior}
+
+
+def answers_of(folder: Path, config, held: HeldOut) -> dict[str, Path]:
+    """The files of one scene, by what is in them; their names say of who answered."""
+    prior, reader = (name if weights else "none" for name, weights in weights_of(config).items())
+    ends = {"read": reader, "first_seed": f"{reader}.first_seed", "guided": f"{prior}.guided", "loop": f"{prior}.loop"}
+    return {name: folder / "answers" / f"{held.name}.{end}.json" for name, end in ends.items()}
 
 
 def world_of(config) -> clips.World:
@@ -228,23 +182,28 @@ load_once = functools.cache(load_prior)
 def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     """Stores what there is of one scene: its candidates, and with a prior its answers."""
     world = world_of(config)
-    held, fields, answers = draw(*scene, world), folder / "fields", folder / "answers"
-    prior = load_once(config.prior) if config.prior else None
-    field = field_of(fields, held, world, config.candidates)
-    path = answers / f"{held.name}.{judge(config)}.json"
-    like, loop, first = held.is_like_training, path.with_suffix(".loop.json"), path.with_suffix(".first_seed.json")
-    if like and held.number < config.loop_scenes and not loop.exists():
-        write_json(loop, {"rows": in_the_loop(held, field, prior, config, world, fields)})
-    training = held.kind == "training" and held.number < config.first_seed_scenes
-    if training and prior is not None and not first.exists():
+    held, fields = draw(*scene, world), folder / "fields"
+    prior, reader = (load_once(weights) if weights else None for weights in weights_of(config).values())
+    field, paths = field_of(fields, held, world, config.candidates), answers_of(folder, config, held)
+    if held.is_like_training and held.number < config.loop_scenes and not paths["loop"].exists():
+        write_json(paths["loop"], {"rows": in_the_loop(held, field, prior, config, world, fields)})
+    once = held.kind == "training" and held.number < config.first_seed_scenes
+    if once and reader is not None and not paths["first_seed"].exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
-        write_json(first, motion_first_seed.asked_of(held, field.grid, caption, videos, prior, config, row))
-    if not path.exists():
-        found = beside(held, field, prior, config, world, fields)
-        if prior is not None and held.number < config.asked[f"{held.kind}_{held.material}"]:
-            rows, found["heard"] = with_prior(held, field, prior, config, world, fields)
+        found = motion_first_seed.asked_of(held, field.grid, caption, videos, reader, config, row)
+        write_json(paths["first_seed"], found)
+    asked = held.number < config.asked[f"{held.kind}_{held.material}"]
+    if not paths["read"].exists():
+        found = beside(held, field, reader, config, world, fields)
+        if reader is not None and asked:
+            rows, found["heard"] = read(held, asked_of(held, field, config, world, fields), reader, config)
             found["rows"] += rows
-        write_json(path, found)
+        write_json(paths["read"], found)
+    if prior is not None and asked and not paths["guided"].exists():
+        rows = follow(held, asked_of(held, field, config, world, fields), field.grid, prior, config)
+        if has_gaps(held, config):
+            rows += motion_gaps.followed(fields, held, field, prior, config, world, row=row)
+        write_json(paths["guided"], {"rows": rows})
 
 
 def take_core(cores: Any) -> None:
@@ -285,7 +244,8 @@ def run(config, workdir: str | Path) -> dict:
         {h.name: {"material": h.material, "action": h.action, "shape": h.shape, "truth": h.truth} for h in scenes},
     )
     if not config.prior:
-        print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)} and every posterior")
+        posteriors = "" if config.reader else " and every posterior"
+        print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)}{posteriors}")
     answer_all(folder, config, scenes)
     trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
     rows, classes, pairs, heard, heard_once, seconds, said = [], [], [], [], [], [], {}
@@ -294,14 +254,18 @@ def run(config, workdir: str | Path) -> dict:
         seconds.append(field.seconds)
         said[held.name] = captions.say(held.outcome_caption(field.true_outcomes()))
         rows += without_prior(held, field, trained, alone)
-        path = folder / "answers" / f"{held.name}.{judge(config)}.json"
-        for name, count in (("loop", config.loop_scenes), ("first_seed", config.first_seed_scenes)):
-            more = path.with_suffix(f".{name}.json")
-            if held.kind == "training" and held.number < count and more.exists():
-                stored = read_json(more)
+        paths = answers_of(folder, config, held)
+        training = held.kind == "training"
+        for name, more in (
+            ("guided", held.number < config.asked[f"{held.kind}_{held.material}"]),
+            ("loop", training and held.number < config.loop_scenes),
+            ("first_seed", training and held.number < config.first_seed_scenes),
+        ):
+            if more and paths[name].exists():
+                stored = read_json(paths[name])
                 rows += stored["rows"]
                 heard_once.append((held, field.grid, stored.get("heard", [])))
-        found = read_json(path)
+        found = read_json(paths["read"])
         rows += found["rows"]
         classes += found["classes"]
         if found["classes"]:
@@ -315,7 +279,8 @@ def run(config, workdir: str | Path) -> dict:
     figures = summary(rows) | motion_gaps.lost(rows) | about
     figures |= motion_classes.figures(classes) | motion_pairs.figures(pairs)
     figures |= {"field_seconds_per_scene": float(np.mean(seconds)), "scenes_count": len(scenes)}
-    figures |= {"prior": config.prior or "none", "seeds": list(config.seeds)} | temperatures
+    figures |= {name: weights or "none" for name, weights in weights_of(config).items()}
+    figures |= {"seeds": list(config.seeds)} | temperatures
     write_report(folder, **figures)
     return figures
 

@@ -131,6 +131,7 @@ def run(config, workdir: str) -> dict:
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     prior = load_prior(config.prior)
+    reader = load_prior(config.reader) if config.reader else prior
     train, held_out = load_clips(config.clips)
     held_out = held_out.take(np.random.default_rng(0).permutation(len(held_out)))  # else one kind of scene comes first
     report: dict = {"seed": 0, "held_out_clips_count": len(held_out)}
@@ -171,7 +172,7 @@ def run(config, workdir: str) -> dict:
     asked = list(itertools.product(clip_classifier.HEARD, (0, 4)))
     for slot, known in tqdm(asked, desc="read back", unit="slot"):
         name = "text" if known == 0 else "frames"
-        report[f"{slot}_read_back_{name}"] = read_back(prior, held_out, slot, known, config)
+        report[f"{slot}_read_back_{name}"] = read_back(reader, held_out, slot, known, config)
     errors = fitted_stiffness(prior, config)
     report["fitted_stiffness_median_decades"] = float(np.median(np.abs(errors)))
     write_report(folder, **report)

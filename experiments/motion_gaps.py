@@ -7,6 +7,7 @@ video model's world and the simulation costs. Where the simulation differs, `out
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,42 +82,65 @@ def field_of(folder: Path, held: HeldOut, world: clips.World, count: int, gap: s
     return restore(path, Field)
 
 
-def rows_of(
-    folder: Path, held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, *, row: Any
-) -> list[dict]:
-    """The answers of one scene in every gap.
+def peers(folder: Path, held: HeldOut) -> tuple[str, ...]:
+    """The gap of another simulator, where its candidates were made."""
+    return (PEER,) if (folder / f"{held.name}.{PEER}.npz").exists() else ()
+
+
+def measured(folder: Path, held: HeldOut, field: Field, config, world: clips.World, *, row: Any) -> list[dict]:
+    """The answers of `outcome_match` in one scene, in every gap in motion.
 
     Args:
         folder: of the stored fields.
         held: scene.
         field: its candidates without a gap.
-        prior: None: what needs none.
         config: of the evaluation.
         world: of the clips.
         row: makes a row of (held, method, asked, target, belief).
     """
-    caption, rows = held.outcome_caption(field.true_outcomes()), []
-    rows.append(row(held, "outcome_match", "gap_none", held.truth, words.by_outcomes(field, held, caption)))
-    peer = (PEER,) if (folder / f"{held.name}.{PEER}.npz").exists() else ()
-    for gap in MOTIONS + peer:
+    caption = held.outcome_caption(field.true_outcomes())
+    rows = [row(held, "outcome_match", "gap_none", held.truth, words.by_outcomes(field, held, caption))]
+    for gap in MOTIONS + peers(folder, held):
         other = field_of(folder, held, world, config.candidates, gap)
         rows.append(row(held, "outcome_match", f"gap_{gap}", held.truth, words.by_outcomes(other, held, caption)))
-    if prior is None:
-        return rows
-    window, seed = (config.window_low, config.window_high), config.seeds[0]
-    options: dict[str, Any] = dict(window=window, levels=config.levels, draws=config.draws, seed=seed)
-    for gap in GAPS + peer:
+    return rows
+
+
+def seen(
+    folder: Path, held: HeldOut, field: Field, config, world: clips.World
+) -> Iterator[tuple[str, guided.Shown, int]]:
+    """Every gap with its candidates in colour and the number of first frames that are given."""
+    for gap in GAPS + peers(folder, held):
         other = held if gap == PEER else altered(held, world, gap)[0]
         look = guided.paint_look(held)
         if gap == "light":  # clips: 0.8 to 1.1, changing by a tenth at most
             look = dataclasses.replace(look, light=jnp.array([1.1, 0.5]))
         videos = videos_of(folder, held, world, config.candidates, gap)
-        shown = guided.in_colour(other, field.grid, videos, look)
         still = guided.first_change(videos, config.known) <= guided.STILL
-        given = config.known if still else 0
+        yield gap, guided.in_colour(other, field.grid, videos, look), config.known if still else 0
+
+
+def read(
+    folder: Path, held: HeldOut, field: Field, reader: Prior, config, world: clips.World, *, row: Any
+) -> list[dict]:
+    """The posterior of one scene in every gap; arguments as of `measured`, and the weights that read."""
+    caption, rows = held.outcome_caption(field.true_outcomes()), []
+    options: dict[str, Any] = dict(window=(config.window_low, config.window_high), levels=config.levels)
+    options |= dict(draws=config.draws, seed=config.seeds[0])
+    for gap, shown, given in seen(folder, held, field, config, world):
         name = "posterior_frames" if given else "posterior_text"
-        belief, sure = guided.read_words(prior, held, shown, caption, known=given, **options)
+        belief, sure = guided.read_words(reader, held, shown, caption, known=given, **options)
         rows.append(row(held, name, f"gap_{gap}", held.truth, belief, confidence=sure))
+    return rows
+
+
+def followed(
+    folder: Path, held: HeldOut, field: Field, prior: Prior, config, world: clips.World, *, row: Any
+) -> list[dict]:
+    """Where the reconstruction leads in every gap; arguments as of `measured`, and the weights that draw."""
+    caption, rows = held.outcome_caption(field.true_outcomes()), []
+    window, seed = (config.window_low, config.window_high), config.seeds[0]
+    for gap, shown, given in seen(folder, held, field, config, world):
         settings = guided.settings("reconstruction", prior, window, given)
         pull, loss, _ = guided.pulls(prior, held, shown, caption, settings, config.draws, seed)
         coarse = float(field.grid[::2][np.argmin(loss.mean(0)[::2])])

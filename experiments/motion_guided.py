@@ -211,14 +211,13 @@ def word_weights(
     levels: int,
     draws: int,
     seed: int,
-    temperature: float = 1.0,
     heard: dict | None = None,
 ) -> tuple[np.ndarray, float]:
     """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
 
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
-    of the posterior: the mean probability of the word that the best candidate shows. The prior's log-likelihoods are
-    divided by the temperature. `heard` keeps what was heard of a scene in a slot, for other captions of the same scene.
+    of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
+    of a scene in a slot, for other captions of the same scene.
     """
     spoken = [s for s in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if s in caption]
     if not spoken:
@@ -235,7 +234,7 @@ def word_weights(
             texts = [condition_of(prior, held, named | {slot: word}, shown.colour).text for word in words]
             key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
             conditions = Condition(jnp.stack(texts))
-            options: dict[str, Any] = dict(config=config, levels=levels, draws=draws, temperature=temperature)
+            options: dict[str, Any] = dict(config=config, levels=levels, draws=draws)
             heard[asked] = jax.device_get(_posterior(guide, shown.video, conditions, key, **options))
         found, k = heard[asked], words.index(caption[slot])
         log_weight += np.log(np.maximum(found.candidates[:, k].astype(np.float64), 1e-30))
@@ -260,7 +259,7 @@ def read_words(prior: Prior, held: HeldOut, shown: Shown, caption: Mapping[str, 
     return Belief.of(held.ends, np.exp(fine - fine.max())), sure
 
 
-@functools.partial(jax.jit, static_argnames=("config", "levels", "draws", "temperature"))
+@functools.partial(jax.jit, static_argnames=("config", "levels", "draws"))
 def _posterior(guide: Any, videos, conditions, key, *, config, **options):
     batch = len(videos)  # a third quicker than one by one on a CPU core
     return caption_posterior(guide, videos, conditions, config, batch=batch, key=key, **options)

@@ -38,13 +38,12 @@ from experiments.motion_search import Small, belief_of, misfit, opposite, refine
 from experiments.motion_words import Belief
 from experiments.report import write_json, write_report
 from jaxphys import language, media, mpm
-from jaxphys.diffusion.prior_files import Prior, load_prior
+from jaxphys.diffusion.prior_files import Prior, load_prior, shipped_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips
 from jaxphys.scenes.outcomes import measure
 
 WINDOW = (0.6, 0.98)  # noise range in which the prior is asked
-TEMPERATURE = 2.8  # of the shipped prior's log-likelihoods, fitted on held-out scenes (docs/motionphysics.md)
 REACHED = 0.2  # score of outcome words below which they are not met
 
 
@@ -102,8 +101,7 @@ def heard(
     if not path.exists():
         store(path, make_videos(small, world, field.grid, truth=False))
     shown = guided.in_colour(small, field.grid, restore(path, Videos))
-    options: dict[str, Any] = dict(window=WINDOW, known=1, levels=4, draws=4)
-    options |= dict(seed=config.seed, temperature=TEMPERATURE)
+    options: dict[str, Any] = dict(window=WINDOW, known=1, levels=4, draws=4, seed=config.seed)
     said = {"material": small.material, "action": "dropped"} | dict(caption)
     return guided.word_weights(prior, small, shown, said, **options)[0]
 
@@ -196,7 +194,8 @@ def run(config: ConfigDict, workdir: str | Path) -> dict:
     said = [spoken(prompt) for prompt in prompts]
     with clock.stage("proposal"):
         job = split(simulate.prepare(config), [place for place, _ in parts], config)
-        prior = load_prior(None if config.prior == "shipped" else config.prior) if config.prior else None
+        weights = shipped_prior(reads=True) if config.prior == "shipped" else config.prior
+        prior = load_prior(weights) if weights else None
         provider_of(config)
         for prompt in prompts:
             language.propose(prompt)  # what is wrong with the words shows before anything is written

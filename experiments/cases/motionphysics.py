@@ -92,7 +92,7 @@ def derived(report: dict) -> dict[str, float]:
 def figures(report: dict) -> dict:
     """Everything that the evaluation says of errors, shares and cost, and the figures of all bars."""
     kept = {k: v for k, v in report.items() if isinstance(v, (int, float))}
-    about = {f"evaluation_{k}": report[k] for k in ("commit", "date", "device", "prior") if k in report}
+    about = {f"evaluation_{k}": report[k] for k in ("commit", "date", "device", "prior", "reader") if k in report}
     return dict.fromkeys(CHECKS, float("nan")) | kept | derived(report) | about
 
 

@@ -20,7 +20,7 @@ def run() -> dict:
     clips = ROOT / "runs" / "clips"
     make_clips.run(clips_config.get_config(), str(clips))
     config = eval_config.get_config()
-    config.update(clips=str(clips), prior=str(shipped_prior()))
+    config.update(clips=str(clips), prior=str(shipped_prior()), reader=str(shipped_prior(reads=True)))
     return eval_prior.run(config, str(ROOT / "runs" / "prior_eval"))
 
 

@@ -1,7 +1,8 @@
 """Which method finds the value that a caption means? Held-out scenes, stored candidates, all methods beside each other.
 
     python -m experiments.eval_motionphysics --config=experiments/configs/eval_motionphysics.py \\
-        --config.clips=runs/clips --config.prior=runs/prior/prior.safetensors --workdir=runs/motionphysics_eval
+        --config.clips=runs/clips --config.prior=runs/prior/prior.safetensors \\
+        --config.reader=runs/prior_captions/prior.safetensors --workdir=runs/motionphysics_eval
 
 Hardware: all CPU cores that the process may use. Time: some twelve core-hours. Candidates by Taichi are one more gap of
 the scenes that python -m experiments.bench.peer_clips has made them for. Without a prior (--config.prior="") what needs
@@ -15,7 +16,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            prior="",  # safetensors of train_prior; empty: no method that needs one
+            prior="",  # safetensors of train_prior, for guidance; empty: no method that needs one
+            reader="",  # those of train_prior_captions, for posteriors; empty: the weights of `prior`
             clips="runs/clips",  # folder of make_clips, for the regression; empty: none
             candidates=17,
             pixels=32,  # these four as in make_clips

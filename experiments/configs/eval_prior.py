@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             prior="runs/prior/prior.safetensors",
+            reader="",  # weights that read captions back; empty: those of `prior`
             clips="runs/clips",
             steps=16,  # of the sampler
             guidance=1.5,

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
         )
     )
     own = dict(
-        prior="shipped",  # with the package, or a safetensors of train_prior; empty: outcome words only
+        prior="shipped",  # what reads, with the package, or a safetensors of train_prior; empty: outcome words only
         parts=(),  # materials of parts: "x0,y0,z0,x1,y1,z1: prompt", a box [m, z up, before it is raised] and a prompt,
         # or "k: prompt" for the Gaussians to which the mask gives the number k
         mask="",  # .npy with one integer per Gaussian of the scene's file; 0: what config.prompt is about

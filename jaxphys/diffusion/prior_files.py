@@ -47,13 +47,19 @@ def save_prior(path: str | os.PathLike, params: Any, config: PriorConfig, mean, 
         save_file(arrays, temporary, {"prior": json.dumps(about)})
 
 
-def shipped_prior() -> Path:
-    """The file of the prior that comes with the package; its card lies beside it."""
-    return Path(str(resources.files("jaxphys") / "pretrained" / "prior.safetensors"))
+def shipped_prior(reads: bool = False) -> Path:
+    """The file of the weights that come with the package; their card lies beside them.
+
+    Args:
+        reads: those that were trained further to tell captions apart, for `caption_posterior`, instead of those that
+            draw. One is worse at what the other is for.
+    """
+    name = "reader.safetensors" if reads else "prior.safetensors"
+    return Path(str(resources.files("jaxphys") / "pretrained" / name))
 
 
 def load_prior(path: str | os.PathLike | None = None, dtype: Any = jnp.float32) -> Prior:
-    """Reads a file of `save_prior`; without a path, the prior that comes with the package.
+    """Reads a file of `save_prior`; without a path, the weights that come with the package and draw.
 
     Raises:
         ValueError: the file is not of a prior, or an array is missing, extra or of another shape.

@@ -39,11 +39,11 @@ from jaxphys.scenes.clips import SCALARS
 WORLD = clips.World(pixels=16, frames=4, particles=48, dx=1 / 6)
 
 
-def tiny_prior(path):
+def tiny_prior(path, seed=0):
     slots = tuple(len(v) for v in captions.SLOTS.values())
     sizes = dict(frames=4, pixels=16, patch=(2, 8, 8), width=12, layers=1, heads=2)
     config = PriorConfig(slots=slots, scalars=len(SCALARS), **sizes)
-    save_prior(path, config.init(jax.random.key(0)), config, np.zeros(len(SCALARS)), np.ones(len(SCALARS)))
+    save_prior(path, config.init(jax.random.key(seed)), config, np.zeros(len(SCALARS)), np.ones(len(SCALARS)))
     return str(path)
 
 
@@ -394,7 +394,8 @@ def test_an_iteration_of_the_published_kind_runs_and_its_parts_are_timed():
 def test_every_method_and_the_decision_between_materials_run_with_a_random_prior(tmp_path):
     prior = tiny_prior(tmp_path / "prior.safetensors")
     scenes = ConfigDict(dict(training_elastic=2, training_metal=1))
-    config = small(prior=prior, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
+    reader = tiny_prior(tmp_path / "reader.safetensors", seed=1)
+    config = small(prior=prior, reader=reader, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
     config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, first_seed_scenes=2, other_windows=((0.8, 0.9),)))
     config.update(dict(loop_scenes=1, loop_steps=2))
     found = eval_motionphysics.run(config, tmp_path / "out")
@@ -425,7 +426,7 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
 def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_path, capsys):
     config = small(prior=tiny_prior(tmp_path / "prior.safetensors"), methods=("sds",))
     found = eval_motionphysics.run(config, tmp_path / "out")
-    assert "NO CLIPS" in capsys.readouterr().out
+    assert "NO CLIPS" in capsys.readouterr().out and found["prior"] == found["reader"]
     for method in ("constant", "outcome_match", "posterior_frames", "sds"):
         assert 0.0 <= found[f"outcome_flat_elastic_{method}_median"] <= 2.0, method
     assert found["outcome_flat_elastic_constant_scenes_count"] == 2
@@ -435,6 +436,15 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
     again = eval_motionphysics.run(config, tmp_path / "out")
     assert [os.stat(p).st_mtime_ns for p in fields] == times
     assert again["outcome_flat_elastic_sds_median"] == found["outcome_flat_elastic_sds_median"]
+    apart = small(prior=config.prior, reader=tiny_prior(tmp_path / "reader.safetensors", seed=1), methods=("sds",))
+    with pytest.raises(ValueError, match=r"other settings \(\['weights_sha256'\]\)"):
+        eval_motionphysics.run(apart, tmp_path / "out")
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "fields").symlink_to(tmp_path / "out" / "fields")
+    other = eval_motionphysics.run(apart, tmp_path / "apart")
+    key = "outcome_flat_elastic_{}_mean"
+    assert other[key.format("sds")] == found[key.format("sds")]
+    assert other[key.format("posterior_frames")] != found[key.format("posterior_frames")]
     with pytest.raises(ValueError, match=r"other settings \(\['draws'\]\)"):
         eval_motionphysics.run(small(prior=config.prior, methods=("sds",), draws=3), tmp_path / "out")
     with pytest.raises(ValueError, match=r"other settings \(\['candidates'\]\)"):

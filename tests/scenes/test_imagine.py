@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxphys.diffusion.prior import PriorConfig
-from jaxphys.diffusion.prior_files import Prior
+from jaxphys.diffusion.prior_files import Prior, load_prior, shipped_prior
 from jaxphys.language import captions
 from jaxphys.scenes.imagine import imagine
 
@@ -49,3 +49,12 @@ def test_the_shipped_prior_draws_the_colour_and_the_fall():
     assert shade(red)[0] > shade(red)[2] + 0.3 and shade(blue)[2] > shade(blue)[0] + 0.2
     row = (weight * np.arange(32.0)[:, None]).sum((1, 2)) / weight.sum((1, 2))
     assert row[4] > row[0] + 1.0 and row[8] > row[0] + 3.0  # rows count downwards
+
+
+def test_the_weights_that_read_fit_those_that_draw():
+    draws, reads = load_prior(), load_prior(shipped_prior(reads=True))
+    assert reads.config == draws.config
+    np.testing.assert_allclose(reads.mean, draws.mean, rtol=1e-6)
+    distance = lambda a, b: float(np.linalg.norm(np.concatenate([np.ravel(x - y) for x, y in zip(a, b)])))
+    a, b = jax.tree.leaves(draws.params), jax.tree.leaves(reads.params)
+    assert 0.0 < distance(a, b) < 0.2 * distance(a, [0.0 * x for x in a])  # trained further, not anew
