@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import fit, fit_inputs
 from experiments.configs.fit import get_config
 from jaxphys import media, splats
-from jaxphys.scenes import search
+from jaxphys.scenes import identify, search
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(dx_m=0.1, frames=3, seconds=0.12, starts=2, image_pixels=16)
@@ -70,17 +71,33 @@ def test_a_killed_job_goes_on_to_the_identical_result(kills, tmp_path, capsys):
         assert (killed / name).stat().st_size > 0
 
 
-def test_own_tracks_with_gaps_and_an_unknown_velocity(tmp_path):
+def own_tracks(folder):
+    """The example as a file with gaps, and a velocity that is not known."""
     config = small()
     made = fit_inputs.example(config)
     x = np.concatenate([np.asarray(made.particles.x)[None], made.x])
     x[2, 5:9] = np.nan
     volume = np.asarray(made.particles.volume)
-    np.savez(tmp_path / "tracks.npz", x=x, fps=made.fps, volume=volume, v=np.asarray(made.particles.v))
-    config.reference = str(tmp_path / "tracks.npz")
+    np.savez(folder / "tracks.npz", x=x, fps=made.fps, volume=volume, v=np.asarray(made.particles.v))
+    config.reference = str(folder / "tracks.npz")
     config.unknown.velocity = (-4.0, 4.0)
     config.starts = 1
-    report = fit.run(config, tmp_path / "job")
+    return config
+
+
+def test_own_tracks_with_gaps_fit_the_truth(tmp_path):
+    problem, shapes, fps = fit_inputs.prepare(own_tracks(tmp_path))
+    assert shapes == {"E": (), "nu": (), "velocity": (3,)} and fps == pytest.approx(25.0)
+    assert int(np.isnan(np.asarray(problem.seen.x)).sum()) == 12
+    truth = {"E": 2e4, "nu": 0.3, "velocity": np.asarray(problem.particles.v[0])}
+    r, failed = jax.jit(identify.residuals)(problem, identify.encode(problem, truth), problem.seen.frames)
+    seen = np.isfinite(np.asarray(problem.seen.x)).sum()
+    assert not failed and 0.8 < float(np.sum(np.square(r))) / seen < 1.2  # what is left is the example's noise
+
+
+@pytest.mark.long
+def test_own_tracks_with_gaps_and_an_unknown_velocity(tmp_path):
+    report = fit.run(own_tracks(tmp_path), tmp_path / "job")
     assert report["unknowns"] == 5 and "E_relative_error" not in report
     assert abs(report["velocity[2]_fitted"] + 2.0) < 0.1
 
