@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxphys.checks import cast, check_number, check_vector, is_concrete
-from jaxphys.numerics import safe_sqrt
+from jaxphys.numerics import materialize, safe_sqrt
 from jaxphys.pytree import pytree, static
 from jaxphys.shapes import Shape, Vector, combine, cross, dot, norm, rotate, subtract
 
@@ -91,7 +91,9 @@ class Walls:
             raise ValueError(f"Walls: lo must be less than hi on each axis, got lo={self.lo}, hi={self.hi}")
 
     def apply(self, v: Any, nodes: Vector, t, dt) -> Vector:
-        v = list(v)
+        # Friction reads all three components: unwritten, every axis would compute the ones before it anew, three times.
+        written = list if self.friction is None else lambda v: list(materialize(tuple(v)))
+        v = written(v)
         self = cast(self, v[0].dtype)
         active = is_open(self.start, self.end, t, dt)
         for axis in range(3):
@@ -110,6 +112,7 @@ class Walls:
                     factor = jnp.where(held, slide(safe_sqrt(v[a] ** 2 + v[b] ** 2), approach, self.friction), 1.0)
                     v[a], v[b] = factor * v[a], factor * v[b]
                 v[axis] = v[axis] - outward * approach
+                v = written(v)
         return tuple(v)
 
 
@@ -159,6 +162,7 @@ class Collider:
         arm = subtract(nodes, combine(tuple(self.center), elapsed, tuple(self.velocity)))
         spin = tuple(self.angular_velocity)
         local = combine(tuple(self.center), 1.0, rotate(arm, spin, -elapsed))
+        v, local = materialize((tuple(v), local))
         held = active & (self.shape.distance(local) <= 0.0)
         surface = combine(tuple(self.velocity), 1.0, cross(spin, arm))
         if self.kind == "sticky":

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -27,6 +28,7 @@ from jaxphys.mpm.state import PAD, Grid
 from jaxphys.numerics import materialize
 
 MIN_SPLIT = 16384  # particles below which splitting a scatter costs more than it gains
+OFFSETS = np.indices((3, 3, 3), np.int32).reshape(3, 27)  # a table costs less than the divisions of a running number
 IN_BOUNDS = "promise_in_bounds"  # `stencil` clips the base node, so this holds even for a lost particle
 
 
@@ -97,7 +99,7 @@ def _scatter_loop(geometry: Geometry, x, q, A, m):
     bounds = [count * p // parts for p in range(parts + 1)]
 
     def add_offset(t, fields):
-        i, j, k = t // 9, (t // 3) % 3, t % 3
+        i, j, k = (lax.dynamic_index_in_dim(jnp.asarray(o), t, keepdims=False) for o in OFFSETS)
         o = [a.astype(x.dtype) for a in (i, j, k)]
         shift = geometry.flat(i, j, k)
         out = []
