@@ -77,9 +77,9 @@ def beside(held: HeldOut, field: Field, reader: Prior | None, config, world: cli
     if held.number < config.pair_scenes and held.material in motion_pairs.ENDS:
         found["pairs"] = motion_pairs.rows_of(folder, held, reader, config, world)
     if has_gaps(held, config):
-        found["rows"] = motion_gaps.measured(folder, held, field, config, world, row=row)
+        found["rows"] = motion_gaps.measured(folder, held, field, config, world)
         if reader is not None:
-            found["rows"] += motion_gaps.read(folder, held, field, reader, config, world, row=row)
+            found["rows"] += motion_gaps.read(folder, held, field, reader, config, world)
     return found
 
 
@@ -190,7 +190,7 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     once = held.kind == "training" and held.number < config.first_seed_scenes
     if once and reader is not None and not paths["first_seed"].exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
-        found = motion_first_seed.asked_of(held, field.grid, caption, videos, reader, config, row)
+        found = motion_first_seed.asked_of(held, field.grid, caption, videos, reader, config)
         write_json(paths["first_seed"], found)
     asked = held.number < config.asked[f"{held.kind}_{held.material}"]
     if not paths["read"].exists():
@@ -202,7 +202,7 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     if prior is not None and asked and not paths["guided"].exists():
         rows = follow(held, asked_of(held, field, config, world, fields), field.grid, prior, config)
         if has_gaps(held, config):
-            rows += motion_gaps.followed(fields, held, field, prior, config, world, row=row)
+            rows += motion_gaps.followed(fields, held, field, prior, config, world)
         write_json(paths["guided"], {"rows": rows})
 
 
@@ -264,7 +264,8 @@ def run(config, workdir: str | Path) -> dict:
             if more and paths[name].exists():
                 stored = read_json(paths[name])
                 rows += stored["rows"]
-                heard_once.append((held, field.grid, stored.get("heard", [])))
+                if name == "first_seed":
+                    heard_once.append((held, field.grid, stored["heard"]))
         found = read_json(paths["read"])
         rows += found["rows"]
         classes += found["classes"]
@@ -272,7 +273,7 @@ def run(config, workdir: str | Path) -> dict:
             classes += motion_classes.from_words(held, said[held.name], found["classes"])
         pairs += found["pairs"]
         heard.append((held, field.grid, found["heard"]))
-    tempered, temperatures = motion_temper.rows_of(heard, heard_once, config.seeds[0], row)
+    tempered, temperatures = motion_temper.rows_of(heard, heard_once, config.seeds[0])
     rows += tempered + motion_first_seed.beside(rows, config)
     write_json(folder / "rows.json", {"rows": rows, "classes": classes, "pairs": pairs})
     motion_pictures.write(rows, scenes, said, folder, NEAR)

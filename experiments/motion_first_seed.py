@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import motion_guided as guided
+from experiments.motion_answers import row
 from experiments.motion_fields import Videos
 from experiments.motion_scenes import WORDS_OF, HeldOut
 from jaxphys.diffusion.prior_files import Prior
@@ -22,7 +23,7 @@ def label(window: Sequence[float]) -> str:
     return f"{METHOD}_window_{window[0]:g}_{window[1]:g}"
 
 
-def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config, row: Any) -> dict:
+def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config) -> dict:
     """What one scene like the training clips is asked with the first seed alone, the first frames given.
 
     Some elastic scenes are asked in the other windows; those that the prior is not asked about with all seeds in the
@@ -36,7 +37,6 @@ def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior
         videos: of the candidates.
         prior: video model.
         config: of the evaluation.
-        row: makes a row of (held, method, asked, target, belief).
 
     Returns:
         "rows", and as "heard" what `FIRST_SEED` heard in every slot, for other temperatures.

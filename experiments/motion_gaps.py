@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments import motion_guided as guided
 from experiments import motion_words as words
+from experiments.motion_answers import row
 from experiments.motion_fields import Field, Videos, coordinates, make_field, make_videos, restore, store
 from experiments.motion_scenes import PEER, HeldOut, split_particles
 from jaxphys.diffusion.prior_files import Prior
@@ -87,7 +88,7 @@ def peers(folder: Path, held: HeldOut) -> tuple[str, ...]:
     return (PEER,) if (folder / f"{held.name}.{PEER}.npz").exists() else ()
 
 
-def measured(folder: Path, held: HeldOut, field: Field, config, world: clips.World, *, row: Any) -> list[dict]:
+def measured(folder: Path, held: HeldOut, field: Field, config, world: clips.World) -> list[dict]:
     """The answers of `outcome_match` in one scene, in every gap in motion.
 
     Args:
@@ -96,7 +97,6 @@ def measured(folder: Path, held: HeldOut, field: Field, config, world: clips.Wor
         field: its candidates without a gap.
         config: of the evaluation.
         world: of the clips.
-        row: makes a row of (held, method, asked, target, belief).
     """
     caption = held.outcome_caption(field.true_outcomes())
     rows = [row(held, "outcome_match", "gap_none", held.truth, words.by_outcomes(field, held, caption))]
@@ -120,9 +120,7 @@ def seen(
         yield gap, guided.in_colour(other, field.grid, videos, look), config.known if still else 0
 
 
-def read(
-    folder: Path, held: HeldOut, field: Field, reader: Prior, config, world: clips.World, *, row: Any
-) -> list[dict]:
+def read(folder: Path, held: HeldOut, field: Field, reader: Prior, config, world: clips.World) -> list[dict]:
     """The posterior of one scene in every gap; arguments as of `measured`, and the weights that read."""
     caption, rows = held.outcome_caption(field.true_outcomes()), []
     options: dict[str, Any] = dict(window=(config.window_low, config.window_high), levels=config.levels)
@@ -134,9 +132,7 @@ def read(
     return rows
 
 
-def followed(
-    folder: Path, held: HeldOut, field: Field, prior: Prior, config, world: clips.World, *, row: Any
-) -> list[dict]:
+def followed(folder: Path, held: HeldOut, field: Field, prior: Prior, config, world: clips.World) -> list[dict]:
     """Where the reconstruction leads in every gap; arguments as of `measured`, and the weights that draw."""
     caption, rows = held.outcome_caption(field.true_outcomes()), []
     window, seed = (config.window_low, config.window_high), config.seeds[0]

@@ -8,11 +8,11 @@ clips that it is not used on: those with an odd number for an even one, and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
+from experiments.motion_answers import row
 from experiments.motion_first_seed import FIRST_SEED, METHOD
 from experiments.motion_scenes import HeldOut
 from experiments.motion_words import FINE, Belief
@@ -64,14 +64,13 @@ def fitted(scenes: Sequence[Heard], frames: bool) -> float:
     return float(TEMPERATURES[int(np.argmax(means))])
 
 
-def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int, row: Any) -> tuple[list[dict], dict[str, float]]:
+def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int) -> tuple[list[dict], dict[str, float]]:
     """The answers at the fitted temperature, those from every other candidate, and the temperatures.
 
     Args:
         scenes: each with its candidates and what the prior heard.
         more: scenes that were asked with the first seed alone.
         seed: the first.
-        row: makes a row of (held, method, asked, target, belief).
     """
     of_first = lambda heard: [one for one in heard if one["seed"] == seed and one["known"] > 0]
     once = [(held, grid, of_first(heard)) for held, grid, heard in (*scenes, *more) if held.is_like_training]

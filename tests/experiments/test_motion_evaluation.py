@@ -285,7 +285,7 @@ def test_what_was_heard_gives_the_posterior_and_the_temperature_of_a_witness_tha
         one = dict(slot="squash", known=4, seed=0, log_likelihood=odds, error=np.zeros(9), said={"squash": word})
         truth = held.ends[0] + share * (held.ends[1] - held.ends[0])
         scenes.append((with_value(held, truth, number), grid, [one]))
-    rows, temperatures = motion_temper.rows_of(scenes[:30], scenes[30:], 0, eval_motionphysics.row)
+    rows, temperatures = motion_temper.rows_of(scenes[:30], scenes[30:], 0)
     once = "posterior_frames_first_seed"
     assert all(8.0 <= temperatures[f"{once}_temperature_{half}"] <= 32.0 for half in ("even", "odd"))
     assert len([r for r in rows if r["method"] == "posterior_frames_tempered"]) == 30

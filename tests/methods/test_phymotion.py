@@ -130,17 +130,23 @@ def test_one_clip_alone_has_the_same_score_and_a_table():
     assert "confidence" in text and all(name in text for name in NAMES)
 
 
-@pytest.mark.parametrize("single", [False, pytest.param(True, marks=pytest.mark.long)], ids=["double", "single"])
-def test_gradient_is_that_of_differences_and_keeps_its_digits_in_single_precision(single, float64):
+def shaken(dtype):
+    """Body, constants and the start of a motion that shakes."""
     body = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), humanoid())
-    constants = calibration(body)
-    short = 8
-    start = jax.tree.map(lambda a: jnp.asarray(a[:short], jnp.float64), CASES["shake"])
+    start = jax.tree.map(lambda a: a[:8], CASES["shake"])
+    return jax.tree.map(lambda a: np.asarray(a, dtype), (body, calibration(body), start))
 
+
+def total_and_gradient(body, constants):
     def total(motion):
         return jnp.sum(jnp.log(score(body, motion, FPS, constants, ground=0.02).scores))
 
-    both = jax.jit(jax.value_and_grad(total), compiler_options=FEW)  # to differences too: one program to compile
+    return jax.jit(jax.value_and_grad(total), compiler_options=FEW)
+
+
+def test_gradient_is_that_of_differences(float64):
+    body, constants, start = shaken(np.float64)
+    both = total_and_gradient(body, constants)  # to differences too: one program to compile
     gradient = both(start)[1]
     direction = Motion(
         jax.random.normal(jax.random.key(1), start.rotation.shape, jnp.float64),
@@ -154,12 +160,15 @@ def test_gradient_is_that_of_differences_and_keeps_its_digits_in_single_precisio
     errors = [abs((along(h) - along(-h)) / (2 * h) - exact) / abs(exact) for h in (1e-4, 1e-5, 1e-6, 1e-7)]
     assert min(errors) < 1e-5, errors
 
-    if not single:
-        return
-    # float32 keeps five digits: without refinement of the contact forces' derivative it keeps two
-    body, constants, start = jax.tree.map(lambda a: np.asarray(a, np.float32), (body, constants, start))
+
+@pytest.mark.long
+def test_gradient_keeps_five_digits_in_single_precision(float64):
+    """Without refinement of the contact forces' derivative it keeps two."""
+    *given, start = shaken(np.float64)
+    gradient = total_and_gradient(*given)(start)[1]
+    *given, start = shaken(np.float32)
     with jax.enable_x64(False):
-        rough = jax.jit(jax.grad(total), compiler_options=FEW)(jax.tree.map(jnp.asarray, start))
+        rough = total_and_gradient(*given)(start)[1]
     for a, b in zip(jax.tree.leaves(rough), jax.tree.leaves(gradient)):
         assert a.dtype == jnp.float32
         assert float(jnp.max(jnp.abs(a - b))) < 5e-5 * float(jnp.max(jnp.abs(b)))
