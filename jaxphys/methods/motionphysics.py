@@ -8,10 +8,12 @@ z_t under the text, the kinds of guidance have these gradients with respect to z
     lmd             of sum sqrt((h(z) - h'(x))^2 + c^2) - c, h a motion head and h' its teacher
     reconstruction  z - x, text conditional only, at high noise, the first frames given
     reference       z - z_ref, with a given video and no denoiser
+    contrast        S (sum_c p_c x_c - x), that of -log p(text | z) among rival captions c, S the SNR of the window
 
-each over the number of free elements, averaged over draws of (t, eps). The published lmd sums and divides by 8: another
-constant, which AdamW on the head and the published update of the material both cancel, but for the threshold of that
-update (`motion_released`): give it the gradient of a sum.
+each but the last over the number of free elements, averaged over draws of (t, eps). What is hard to draw pulls a
+reconstruction to where it is easier, whatever the text says; from the contrast that falls out. The published lmd sums
+and divides by 8: another constant, which AdamW on the head and the published update of the material both cancel, but
+for the threshold of that update (`motion_released`): give it the gradient of a sum.
 
 The posterior over captions is in `motion_posterior`, the comparison with measured words in `motion_outcomes`.
 """
@@ -35,7 +37,7 @@ from jaxphys.pytree import pytree
 from jaxphys.splats import Kernels, rgb_to_sh
 from jaxphys.splats.project import colors
 
-KINDS = ("sds", "mds", "lmd", "reconstruction", "reference")
+KINDS = ("sds", "mds", "lmd", "reconstruction", "reference", "contrast")
 SPACES = ("x0", "eps")
 GRADIENTS = ("stopped", "through")
 
@@ -46,6 +48,7 @@ class Prompt:
 
     given: Condition  # the text, with whatever else the denoiser reads
     without: Any = None  # text embeddings (L, D) of no text, for classifier-free guidance
+    rivals: Any = None  # of captions that say something else (C, L, D), for contrast
 
 
 @pytree
@@ -99,8 +102,8 @@ class GuidanceConfig:
             raise ValueError(f"GuidanceConfig: {self.kind} compares clean clips; space='eps' is for sds and mds")
         if self.head != "identity" and self.kind != "lmd":
             raise ValueError(f"GuidanceConfig: head={self.head!r} is for lmd, not for {self.kind}")
-        if self.kind == "reconstruction" and self.cfg != 1.0:
-            raise ValueError(f"GuidanceConfig: reconstruction is conditional only; cfg must be 1, got {self.cfg}")
+        if self.kind in ("reconstruction", "contrast") and self.cfg != 1.0:
+            raise ValueError(f"GuidanceConfig: {self.kind} is conditional only; cfg must be 1, got {self.cfg}")
         if self.draws < 1 or self.known < 0 or self.huber <= 0.0 or not 0.0 <= self.floor < 1.0:
             raise ValueError(
                 "GuidanceConfig: draws must be at least 1, known at least 0, huber greater than 0 and floor in [0, 1), "
@@ -113,7 +116,7 @@ def recipe(kind: str, denoiser: Denoiser | None = None, **changes: Any) -> Guida
 
     sds, mds: guidance weight 100 on noises, t in 0.02..0.98, as DreamPhysics. lmd: weight 101 (published as
     x_text + 100 (x_text - x_without)), learned heads, same t. reconstruction: t in 0.8..0.98, four frames given,
-    eight draws.
+    eight draws. contrast: t in 0.6..0.98, four frames given, eight draws.
 
     >>> recipe("reference").kind
     'reference'
@@ -123,6 +126,7 @@ def recipe(kind: str, denoiser: Denoiser | None = None, **changes: Any) -> Guida
         "mds": dict(cfg=100.0, space="eps"),
         "lmd": dict(cfg=101.0, head="learned"),
         "reconstruction": dict(window=(0.8, 0.98), known=4, draws=8),
+        "contrast": dict(window=(0.6, 0.98), known=4, draws=8),
     }
     return GuidanceConfig(kind, denoiser, **(usual.get(kind, {}) | changes))
 
@@ -144,7 +148,8 @@ def guidance(
         key: of t and eps; the same key on two clips gives common random numbers.
 
     Returns:
-        The loss (), and {"time": (draws,), "loss": (draws,), "clean": the mean of the clean clips (T', H', W', C)}.
+        The loss (), and {"time": (draws,), "loss": (draws,), "clean": the mean of the clean clips (T', H', W', C)}; for
+        contrast also {"words": p of the text and of its rivals (1 + C,)}.
 
     Raises:
         ValueError: something that this guidance needs is missing, or a shape differs.
@@ -172,6 +177,8 @@ def guidance(
     draws = jax.random.normal(key, (config.draws, 1 + z.size), z.dtype)  # one call: each takes seconds to compile
     low, high = _window(params, config)
     spread = (jnp.arange(config.draws) + jax.scipy.special.ndtr(draws[:, 0])) / config.draws
+    if config.kind == "contrast":
+        return _contrast(params, z, (low, high), spread, draws[:, 1:], text, mask, free, config)
     times = (low + (high - low) * spread).astype(z.dtype)
 
     def one(draw):
@@ -196,6 +203,29 @@ def guidance(
 
     losses, found = jax.lax.map(one, (times, draws[:, 1:]))
     return losses.mean(), {"time": times, "loss": losses, "clean": jax.lax.stop_gradient(found.mean(0))}
+
+
+def _contrast(params, z, window, spread, noises, text, mask, free, config):
+    """-log p(text | z) among the text and its rivals, the integral of `motion_posterior` drawn evenly in SNR."""
+    most, least = (((1.0 - t) / t) ** 2 for t in window)
+    times = (1.0 / (1.0 + jnp.sqrt(least + (most - least) * spread))).astype(z.dtype)
+    words = jnp.concatenate([text.given.text[None], text.rivals])
+
+    def one(draw):
+        t, noise = draw[0], draw[1].reshape(z.shape)
+
+        def of(word):
+            said = dataclasses.replace(text, given=dataclasses.replace(text.given, text=word))
+            found = _clean(params, z, noise, t, said, mask, config)
+            return -0.5 * (most - least) * jnp.sum(free * (z - found) ** 2), found
+
+        log_likelihood, found = jax.lax.map(of, words)
+        return log_likelihood, found[0]
+
+    log_likelihood, found = jax.lax.map(one, (times, noises))
+    log_words = jax.nn.log_softmax(log_likelihood.mean(0))
+    aux = {"time": times, "loss": -jax.nn.log_softmax(log_likelihood)[:, 0], "clean": found.mean(0)}
+    return -log_words[0], jax.lax.stop_gradient(aux | {"words": jnp.exp(log_words)})
 
 
 def pilot_window(
@@ -324,6 +354,11 @@ def _check(params, video, text, config):
         raise ValueError(
             f"guidance: Prompt.without must have the shape of the text, {text.given.text.shape}, "
             f"got {text.without.shape}"
+        )
+    if config.kind == "contrast" and (text.rivals is None or text.rivals.shape[1:] != text.given.text.shape):
+        raise ValueError(
+            f"guidance: contrast needs Prompt.rivals, texts (C, {', '.join(map(str, text.given.text.shape))}) of other "
+            f"captions, got {None if text.rivals is None else text.rivals.shape}"
         )
     if config.head == "learned" and params.heads is None:
         raise ValueError("guidance: learned heads need Guide.heads (Heads.init)")

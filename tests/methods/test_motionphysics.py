@@ -120,6 +120,7 @@ CONFIGS = {
     "lmd_learned": dict(kind="lmd", head="learned", huber=0.1, cfg=3.0),
     "reconstruction": dict(kind="reconstruction", known=1, window=(0.8, 0.98), draws=2),
     "reference": dict(kind="reference"),
+    "contrast": dict(kind="contrast", known=1, window=(0.6, 0.95), draws=2),
 }
 
 
@@ -137,7 +138,7 @@ def test_gradients_through_the_denoiser_agree_with_finite_differences(name, floa
     config = GuidanceConfig(denoiser=denoiser, gradient="through", **options)
     heads = trained_heads() if config.head == "learned" else None
     guide = Guide(Smooth().init(jax.random.key(1)), heads=heads, reference=clip(5))
-    text = prompt(0, 0.3 * texts(1))
+    text = Prompt(Condition(texts(0)), 0.3 * texts(1), 0.3 * texts(1)[None])
     f = jax.jit(lambda video: value(guide, video, text, config))
     agrees(f, clip(), clip(2).at[0].set(0.0))  # the first frame is given, or that of the still clip
 
@@ -172,6 +173,24 @@ def test_reconstruction_is_zero_for_what_the_denoiser_finds():
     np.testing.assert_allclose(loss, 0.5 * (apart[1:] ** 2).mean(), rtol=1e-4)
     np.testing.assert_allclose(gradient[1:], 2 * apart[1:] / apart[1:].size, rtol=1e-3, atol=1e-6)
     assert not gradient[0].any()  # given
+
+
+def test_contrast_pulls_from_what_all_captions_expect_towards_the_text():
+    params = Oracle().init(jax.random.key(1))
+    z = params[0] + 0.45 * (params[1] - params[0])
+    config = recipe("contrast", Oracle(), known=1, window=(0.6, 0.95))
+    text = Prompt(Condition(texts(0)), rivals=texts(1)[None])
+    (loss, aux), gradient = jax.value_and_grad(guidance, 1, has_aux=True)(
+        Guide(params), 0.5 * (z + 1), text, config, key=KEY
+    )
+    snr = (0.4 / 0.6) ** 2 - (0.05 / 0.95) ** 2  # the error of an oracle does not depend on t
+    words = jax.nn.softmax(jnp.stack([-0.5 * snr * jnp.sum((z - p)[1:] ** 2) for p in params]))
+    np.testing.assert_allclose(aux["words"], words, rtol=1e-3)
+    np.testing.assert_allclose(loss, -jnp.log(words[0]), rtol=1e-3)
+    np.testing.assert_allclose(gradient[1:], 2 * snr * words[1] * (params[1] - params[0])[1:], rtol=1e-3, atol=1e-6)
+    assert not gradient[0].any()  # given
+    found = caption_posterior(Guide(params), 0.5 * (z + 1)[None], captioned(), config, draws=2, key=KEY)
+    np.testing.assert_allclose(aux["words"], found.words[0], atol=1e-3)
 
 
 def test_mds_is_silent_on_a_clip_without_motion():
@@ -457,6 +476,7 @@ def test_bad_input_is_refused():
     held = Prompt(Condition(texts(0), known=clip(), mask=jnp.zeros(4)))
     refused(call, make("sds", Oracle(), known=1), text=held, match="already holds frames")
     refused(call, make("sds", Oracle()), text=prompt(0, jnp.zeros((2, 2))), match="shape of the text")
+    refused(call, make("contrast", Oracle()), match="Prompt.rivals")
     refused(pilot_window, clip(), clip(), match="apart")
     refused(Head.init(3, KEY), clip(), match="made for 3 latent frames")
     refused(see, "flow", clip(), match="a head is one of")
