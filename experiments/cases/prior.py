@@ -1,7 +1,7 @@
 """The small prior shows what its captions say, on captions and scenes that it has not seen.
 
 `experiments/eval_prior.py` with the weights of the package, on the clips of `experiments/make_clips.py`, which are made
-where they are missing (three core-hours). Beside each share stand what a classifier gets from simulated clips
+where they are missing (1.6 core-hours). Beside each share stand what a classifier gets from simulated clips
 (`*_ceiling`), from their first frames alone, and by chance. Bars from the plan of the prior, fixed before it was
 trained; "class" (solid, granular, fluid) was added when the classifier was seen to tell eight materials apart in no
 more than two of three simulated clips. About fifty minutes on four cores.
