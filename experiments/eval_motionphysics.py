@@ -98,7 +98,8 @@ def in_the_loop(
     rows = []
     for method in ("reference", *(("reconstruction", "lmd_published") if prior is not None else ())):
         settings = guided.settings(method, prior, (config.window_low, config.window_high), config.known)
-        guide, prompt = guided.guide_of(prior, held, shown, caption, settings, config.seeds[0])
+        guide = guided.guide_of(prior, shown, settings, config.seeds[0])
+        (prompt,) = guided.prompts_of(prior, held, shown, caption, settings)
         stored = None
         for search in (end_to_end.exact, end_to_end.released):
             options: dict[str, Any] = dict(iterations=config.loop_steps, seed=config.seeds[0])
@@ -168,6 +169,7 @@ def answers_of(folder: Path, config, held: HeldOut) -> dict[str, Path]:
     """The files of one scene, by what is in them; their names say of who answered."""
     prior, reader = (name if weights else "none" for name, weights in weights_of(config).items())
     ends = {"read": reader, "first_seed": f"{reader}.first_seed", "guided": f"{prior}.guided", "loop": f"{prior}.loop"}
+    ends["contrast"] = f"{reader}.contrast"
     return {name: folder / "answers" / f"{held.name}.{end}.json" for name, end in ends.items()}
 
 
@@ -200,10 +202,13 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
             found["rows"] += rows
         write_json(paths["read"], found)
     if prior is not None and asked and not paths["guided"].exists():
-        rows = follow(held, asked_of(held, field, config, world, fields), field.grid, prior, config)
+        rows = follow(held, asked_of(held, field, config, world, fields), field.grid, prior, config.methods, config)
         if has_gaps(held, config):
             rows += motion_gaps.followed(fields, held, field, prior, config, world)
         write_json(paths["guided"], {"rows": rows})
+    if reader is not None and asked and not paths["contrast"].exists():
+        contrast = asked_of(held, field, config, world, fields)
+        write_json(paths["contrast"], {"rows": follow(held, contrast, field.grid, reader, ("contrast",), config)})
 
 
 def take_core(cores: Any) -> None:
@@ -258,6 +263,7 @@ def run(config, workdir: str | Path) -> dict:
         training = held.kind == "training"
         for name, more in (
             ("guided", held.number < config.asked[f"{held.kind}_{held.material}"]),
+            ("contrast", held.number < config.asked[f"{held.kind}_{held.material}"]),
             ("loop", training and held.number < config.loop_scenes),
             ("first_seed", training and held.number < config.first_seed_scenes),
         ):

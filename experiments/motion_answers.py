@@ -5,6 +5,7 @@ Reading and drawing want different weights (see the card of the small prior), so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ def row(held: HeldOut, method: str, asked: str, target: float, belief: words.Bel
     if asked == "property" and slot is not None:
         more["bin_right"] = captions.SCALES[slot].word(answer) == captions.SCALES[slot].word(target)
     return about | {"error": abs(answer - target)} | ends | more
+
+
+COARSE = ("reconstruction", "contrast")  # begin at the best of every other candidate, too
 
 
 class Asked(NamedTuple):
@@ -78,23 +82,23 @@ def read(held: HeldOut, asked: Asked, reader: Prior, config) -> tuple[list[dict]
     return rows, guided.as_heard(heard, asked.questions[0][1], asked.change)
 
 
-def follow(held: HeldOut, asked: Asked, grid: np.ndarray, prior: Prior, config) -> list[dict]:
-    """Where the gradient of every guidance leads in one scene, from starts that are far off."""
+def follow(held: HeldOut, asked: Asked, grid: np.ndarray, prior: Prior, methods: Sequence[str], config) -> list[dict]:
+    """Where the gradient of each guidance leads in one scene, from starts that are far off."""
     rows, window = [], (config.window_low, config.window_high)
     for seed in asked.seeds:
         for n, (about, caption, target) in enumerate(asked.questions):
             rng = np.random.default_rng([seed, held.number, n])
-            for method in config.methods:
+            for method in methods:
                 settings = guided.settings(method, prior, window, asked.given[-1])
                 if method == "reference" and (about == "property" or seed != config.seeds[0]):
                     continue
                 pull, loss, cosine = guided.pulls(prior, held, asked.shown, caption, settings, config.draws, seed)
                 begins = guided.starts(held.ends, target, rng)
-                if method == "reconstruction":
+                if method in COARSE:
                     begins = [float(grid[::2][np.argmin(loss.mean(0)[::2])]), *begins]
                 right = guided.sign_right(grid, pull, target, 0.1 * (held.ends[1] - held.ends[0]))
                 for k, begin in enumerate(begins):
-                    name = "reconstruction_coarse" if len(begins) == 3 and k == 0 else method
+                    name = f"{method}_coarse" if method in COARSE and k == 0 else method
                     end = guided.follow(grid, pull, begin, rng)
                     about_it = dict(seed=seed, start=begin, sign_right=right, cosine=float(cosine.mean()))
                     rows.append(row(held, name, about, target, end, **about_it))

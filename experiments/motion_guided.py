@@ -27,7 +27,7 @@ from jaxphys.methods.motionphysics import GuidanceConfig, Guide, Prompt, guidanc
 from jaxphys.scenes.clips import SCALARS
 from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
-METHODS = ("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference")
+METHODS = ("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "contrast", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,20 @@ def condition_of(prior: Prior, held: HeldOut, caption: Mapping[str, str], colour
     return prior.config.condition(prior.params, prior.text(tokens, numbers))
 
 
+def spoken(held: HeldOut, caption: Mapping[str, str]) -> list[str]:
+    """The slots of outcomes and of the property that a caption names."""
+    return [slot for slot in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if slot in caption]
+
+
+def word_texts(prior: Prior, held: HeldOut, shown: Shown, caption: Mapping[str, str], slot: str) -> jax.Array:
+    """Texts (C, L, D), one per word of a slot, in which the caption's other properties and outcomes stay unsaid."""
+    named = {s: w for s, w in caption.items() if s in captions.NAMED}
+    of = lambda word: condition_of(prior, held, named | {slot: word}, shown.colour).text
+    return jnp.stack([of(word) for word in captions.SLOTS[slot]])
+
+
 def settings(method: str, prior: Prior | None, window: tuple[float, float], known: int) -> GuidanceConfig:
-    """The guidance that a name of `METHODS` stands for.
+    """The guidance that a name of `METHODS` stands for; contrast follows what is read, and wants weights that read.
 
     `lmd_published` runs its learned head as it starts: at the published rate 40 steps leave it there. `lmd_tuned`
     compares differences of frames, in the time window and with the first frames that the reconstruction has.
@@ -102,6 +114,8 @@ def settings(method: str, prior: Prior | None, window: tuple[float, float], know
         return recipe("lmd", net, floor=floor, cfg=3.0, head="difference", window=window, known=known)
     if method == "reconstruction":
         return recipe("reconstruction", net, floor=floor, window=window, known=known, draws=2)
+    if method == "contrast":
+        return recipe("contrast", net, floor=floor, window=window, known=known, draws=5)
     if method in ("sds", "mds"):
         return recipe(method, net, floor=floor)
     raise ValueError(f"guidance on stored fields: method must be one of {METHODS}, got {method!r}")
@@ -124,17 +138,31 @@ def _pulls(guide, video, slope, true, prompt, keys, *, config):
     return jax.lax.map(one, keys)
 
 
-def guide_of(
-    prior: Prior | None, held: HeldOut, shown: Shown, caption: Mapping[str, str], config: GuidanceConfig, seed: int
-) -> tuple[Guide, Prompt | None]:
-    """The arrays and the prompt of a guidance; the reference needs no prior."""
+def guide_of(prior: Prior | None, shown: Shown, config: GuidanceConfig, seed: int) -> Guide:
+    """The arrays of a guidance; the reference needs no prior."""
     if config.kind == "reference":
-        return Guide(reference=shown.true), None
+        return Guide(reference=shown.true)
     assert prior is not None
-    cond = condition_of(prior, held, caption, shown.colour)
-    silent = prior.config.condition(prior.params, prior.config.nothing()).text
     heads = Heads.init(prior.config.frames, jax.random.key(seed)) if config.head == "learned" else None
-    return Guide(denoiser=prior.params["dit"], heads=heads), Prompt(cond, silent)
+    return Guide(denoiser=prior.params["dit"], heads=heads)
+
+
+def prompts_of(
+    prior: Prior | None, held: HeldOut, shown: Shown, caption: Mapping[str, str], config: GuidanceConfig
+) -> list[Prompt | None]:
+    """What a guidance is asked, one after the other: the caption, or for contrast each word among those of its slot."""
+    if config.kind == "reference":
+        return [None]
+    assert prior is not None
+    if config.kind == "contrast":
+        prompts: list[Prompt | None] = []
+        for slot in spoken(held, caption):
+            k, texts = list(captions.SLOTS[slot]).index(caption[slot]), word_texts(prior, held, shown, caption, slot)
+            others = jnp.asarray([c for c in range(len(texts)) if c != k])
+            prompts.append(Prompt(Condition(texts[k]), rivals=texts[others]))
+        return prompts
+    silent = prior.config.condition(prior.params, prior.config.nothing()).text
+    return [Prompt(condition_of(prior, held, caption, shown.colour), silent)]
 
 
 def pulls(
@@ -146,11 +174,13 @@ def pulls(
     draws: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`_pulls` of a caption under several draws of the noise."""
-    guide, prompt = guide_of(prior, held, shown, caption, config, seed)
+    """`_pulls` of a caption under several draws of the noise; those of several prompts add up, cosines are averaged."""
+    guide = guide_of(prior, shown, config, seed)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), held.number), draws)
-    out = _pulls(guide, shown.video, shown.slope, shown.true, prompt, keys, config=config)
-    return tuple(np.asarray(a, np.float64) for a in out)  # type: ignore[return-value]
+    prompts = prompts_of(prior, held, shown, caption, config)
+    parts = [_pulls(guide, shown.video, shown.slope, shown.true, p, keys, config=config) for p in prompts]
+    pull, loss, cosine = np.asarray(jax.device_get(parts), np.float64).sum(0)
+    return pull, loss, cosine / len(prompts)
 
 
 class Adam:
@@ -219,21 +249,19 @@ def word_weights(
     of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
     of a scene in a slot, for other captions of the same scene.
     """
-    spoken = [s for s in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if s in caption]
-    if not spoken:
+    slots = spoken(held, caption)
+    if not slots:
         return np.zeros(len(shown.grid)), 1.0
-    named = {s: w for s, w in caption.items() if s in captions.NAMED}
     net, floor = prior.config.dit, prior.config.min_time
     config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
     guide, heard = Guide(denoiser=prior.params["dit"]), {} if heard is None else heard
     log_weight, sure = np.zeros(len(shown.grid)), []
-    for slot in spoken:
+    for slot in slots:
         words = list(captions.SLOTS[slot])
         asked = (slot, known, seed)
         if asked not in heard:
-            texts = [condition_of(prior, held, named | {slot: word}, shown.colour).text for word in words]
             key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
-            conditions = Condition(jnp.stack(texts))
+            conditions = Condition(word_texts(prior, held, shown, caption, slot))
             options: dict[str, Any] = dict(config=config, levels=levels, draws=draws)
             heard[asked] = jax.device_get(_posterior(guide, shown.video, conditions, key, **options))
         found, k = heard[asked], words.index(caption[slot])
