@@ -160,6 +160,8 @@ def prompts_of(
             k, texts = list(captions.SLOTS[slot]).index(caption[slot]), word_texts(prior, held, shown, caption, slot)
             others = jnp.asarray([c for c in range(len(texts)) if c != k])
             prompts.append(Prompt(Condition(texts[k]), rivals=texts[others]))
+        if not prompts:
+            raise ValueError(f"contrast needs a caption with a word of a property or an outcome, got {dict(caption)}")
         return prompts
     silent = prior.config.condition(prior.params, prior.config.nothing()).text
     return [Prompt(condition_of(prior, held, caption, shown.colour), silent)]

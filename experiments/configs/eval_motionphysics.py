@@ -63,14 +63,8 @@ def get_config() -> ConfigDict:
                     training_water=8,
                 )
             ),
-            methods=(
-                "sds",
-                "mds",
-                "lmd_published",
-                "lmd_tuned",
-                "reconstruction",
-                "reference",
-            ),  # of guidance by the prior
+            # of guidance by the prior; the reader's is the contrast
+            methods=("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference"),
             property_scenes=20,  # elastic scenes that are asked for every stiffness word
             class_scenes=8,  # of each material, for the decision between materials
             class_candidates=4,  # of each of the eight materials in such a scene
