@@ -85,7 +85,7 @@ def condition_of(prior: Prior, held: HeldOut, caption: Mapping[str, str], colour
     return prior.config.condition(prior.params, prior.text(tokens, numbers))
 
 
-def spoken(held: HeldOut, caption: Mapping[str, str]) -> list[str]:
+def named_slots(held: HeldOut, caption: Mapping[str, str]) -> list[str]:
     """The slots of outcomes and of the property that a caption names."""
     return [slot for slot in (*captions.OUTCOMES, WORDS_OF.get(held.material, "")) if slot in caption]
 
@@ -156,7 +156,7 @@ def prompts_of(
     assert prior is not None
     if config.kind == "contrast":
         prompts: list[Prompt | None] = []
-        for slot in spoken(held, caption):
+        for slot in named_slots(held, caption):
             k, texts = list(captions.SLOTS[slot]).index(caption[slot]), word_texts(prior, held, shown, caption, slot)
             others = jnp.asarray([c for c in range(len(texts)) if c != k])
             prompts.append(Prompt(Condition(texts[k]), rivals=texts[others]))
@@ -251,7 +251,7 @@ def word_weights(
     of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
     of a scene in a slot, for other captions of the same scene.
     """
-    slots = spoken(held, caption)
+    slots = named_slots(held, caption)
     if not slots:
         return np.zeros(len(shown.grid)), 1.0
     net, floor = prior.config.dit, prior.config.min_time
