@@ -6,7 +6,8 @@
     python -m experiments.train_prior --config=experiments/configs/train_prior_captions.py --config.clips=runs/clips \\
         --config.start=runs/prior/prior.safetensors --workdir=runs/prior_captions
 
-The second training goes on from the weights of the first and learns to tell captions apart, too (`caption_loss`).
+The second training goes on from the weights of the first and learns to tell captions apart (`caption_loss`); what it
+yields reads and no longer draws.
 Stopped at any moment, the same command goes on from the last checkpoint. The averaged weights are written to
 prior.safetensors in the workdir, in bfloat16.
 """
@@ -102,10 +103,10 @@ def rivals(text: Text, count: int, key: jax.Array) -> Text:
     return Text(tokens, jnp.broadcast_to(scalars, (count, *scalars.shape)))
 
 
-def example_loss(config: PriorConfig, contrast: float = 0.0, count: int = 3):
+def example_loss(config: PriorConfig, reads: bool = False, count: int = 3):
     """The loss of one stored clip: painted anew, mirrored half of the time, with a caption of one kind.
 
-    `contrast` is the weight of `caption_loss` among `count` texts.
+    That of drawing it; where it `reads`, that of telling its caption from others, `count` in all.
     """
     colour_slot = list(captions.SLOTS).index("colour")
 
@@ -115,11 +116,9 @@ def example_loss(config: PriorConfig, contrast: float = 0.0, count: int = 3):
         clip = paint(example["maps"], example["view"], draw_look(k[1], colour))
         clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
         text = Text(example["tokens"].at[colour_slot].set(colour + 1), example["scalars"])
-        value = prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
-        if not contrast:
-            return value
-        confused = caption_loss(params, clip, rivals(text, count, k[5]), config, key=k[6])
-        return value + contrast * confused, {"flow_loss": value, "caption_loss": confused}
+        if reads:
+            return caption_loss(params, clip, rivals(text, count, k[5]), config, key=k[6])
+        return prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
 
     return loss
 
@@ -144,7 +143,7 @@ def run(config, workdir: str) -> dict:
     )
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
     mesh = make_mesh(data=jax.device_count())
-    loss = example_loss(prior, config.contrast)
+    loss = example_loss(prior, config.reads)
     params = start.params if start else prior.init
     state = create_state(params, tx, key=jax.random.key(config.seed), ema=True, mesh=mesh)
     order = Order(len(train), config.batch, config.seed)
@@ -166,17 +165,20 @@ def run(config, workdir: str) -> dict:
     if int(state.step) < config.steps:
         sys.exit(f"asked to stop at step {int(state.step)} of {config.steps}: the same command goes on")
     whole = rows(held_out, slice(None))
-    one = jax.jit(lambda p, row, key: example_loss(prior, 1.0)(p, row, key)[1])
     keys = jax.random.split(jax.random.key(1), len(held_out))
-    losses = [one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i]) for i in range(len(held_out))]
-    mean_of = lambda name: float(np.mean([found[name] for found in jax.device_get(losses)]))
+
+    def mean_of(loss) -> float:
+        one = jax.jit(loss)
+        found = [one(state.ema, jax.tree.map(lambda a, i=i: a[i], whole), keys[i]) for i in range(len(held_out))]
+        return float(np.mean(jax.device_get(found)))
+
     save_prior(Path(workdir) / "prior.safetensors", state.ema, prior, mean, deviation)
     report = {
         "steps_count": int(state.step),
         "clips_count": len(train),
         "parameters_count": sum(a.size for a in jax.tree.leaves(state.params)),
-        "held_out_loss": mean_of("flow_loss"),
-        "held_out_caption_loss": mean_of("caption_loss"),
+        "held_out_loss": mean_of(example_loss(prior)),
+        "held_out_caption_loss": mean_of(example_loss(prior, reads=True)),
         "seed": config.seed,
     }
     write_report(workdir, **report)

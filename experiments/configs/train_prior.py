@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
             clips="runs/clips",
             seed=0,
             start="",  # weights that are trained further, with their own sizes; empty: random ones
-            contrast=0.0,  # weight of telling captions apart (`caption_loss`), beside that of drawing clips
+            reads=False,  # True: it learns to tell captions apart (`caption_loss`) in place of drawing clips
             patch=(4, 8, 8),
             width=160,
             layers=5,

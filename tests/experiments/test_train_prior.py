@@ -80,7 +80,7 @@ def test_training_goes_on_from_weights_and_reports_both_losses(tmp_path):
     config.update(dict(clips=clips_folder(tmp_path / "clips"), width=24, layers=1, heads=2, steps=3, batch=8))
     config.update(dict(rounded=False, warmup_steps=1))
     first = train_prior.run(config, str(tmp_path / "first"))
-    config.update(dict(start=str(tmp_path / "first" / "prior.safetensors"), contrast=0.03, width=99))
+    config.update(dict(start=str(tmp_path / "first" / "prior.safetensors"), reads=True, width=99))
     second = train_prior.run(config, str(tmp_path / "second"))
     assert second["parameters_count"] == first["parameters_count"]  # the sizes are those of the weights
     assert all(np.isfinite(found[f"held_out_{k}loss"]) for found in (first, second) for k in ("", "caption_"))
