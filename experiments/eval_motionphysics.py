@@ -32,6 +32,7 @@ from experiments import motion_words as words
 from experiments.clip_files import load_clips
 from experiments.motion_answers import asked_of, follow, read, row
 from experiments.motion_fields import Field, field_of, videos_of
+from experiments.motion_looks import in_colour
 from experiments.motion_scenes import HeldOut, draw, manifest
 from experiments.motion_summary import NEAR, summary, table
 from experiments.report import read_json, write_json, write_report
@@ -92,14 +93,14 @@ def in_the_loop(
     held: HeldOut, field: Field, prior: Prior | None, config, world: clips.World, folder: Path
 ) -> list[dict]:
     """Searches with the simulator in the loop, exact and released, on the reference and what the prior guides."""
-    shown = guided.in_colour(held, field.grid, videos_of(folder, held, world, config.candidates))
+    shown = in_colour(held, field.grid, videos_of(folder, held, world, config.candidates))
     caption = held.outcome_caption(field.true_outcomes())
     begin = guided.starts(held.ends, held.truth, np.random.default_rng(held.number))[0]
     rows = []
     for method in ("reference", *(("reconstruction", "lmd_published") if prior is not None else ())):
         settings = guided.settings(method, prior, (config.window_low, config.window_high), config.known)
-        guide = guided.guide_of(prior, shown, settings, config.seeds[0])
-        (prompt,) = guided.prompts_of(prior, held, shown, caption, settings)
+        guide = guided.guide_of(prior, shown[0], settings, config.seeds[0])
+        (prompt,) = guided.prompts_of(prior, held, shown[0], caption, settings)
         stored = None
         for search in (end_to_end.exact, end_to_end.released):
             options: dict[str, Any] = dict(iterations=config.loop_steps, seed=config.seeds[0])

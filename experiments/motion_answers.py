@@ -14,6 +14,7 @@ import numpy as np
 from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.motion_fields import Field, videos_of
+from experiments.motion_looks import Shown, in_colour
 from experiments.motion_scenes import HeldOut
 from experiments.motion_summary import NEAR
 from jaxphys.diffusion.prior_files import Prior
@@ -43,7 +44,7 @@ COARSE = ("reconstruction", "contrast")  # begin at the best of every other cand
 class Asked(NamedTuple):
     """A scene as it is asked about."""
 
-    shown: guided.Shown
+    shown: list[Shown]  # in as many appearances as the noise is drawn
     change: float  # of the first frames between neighbouring candidates, of 255
     given: list[int]  # numbers of first frames with which words are read; guidance has the last of them
     questions: list[tuple[str, dict[str, str], float]]  # (outcome or property, caption, target)
@@ -62,14 +63,15 @@ def asked_of(held: HeldOut, field: Field, config, world: clips.World, folder: Pa
         scale = captions.SCALES["stiffness"]
         questions += [("property", held.named() | {"stiffness": w}, scale.centre(w)) for w in scale.values]
     seeds = tuple(config.seeds) if like else tuple(config.seeds[:1])
-    return Asked(guided.in_colour(held, field.grid, videos), change, given, questions, seeds)
+    shown = in_colour(held, field.grid, videos, config.draws)
+    return Asked(shown, change, given, questions, seeds)
 
 
 def read(held: HeldOut, asked: Asked, reader: Prior, config) -> tuple[list[dict], list[dict]]:
     """The posteriors of one scene, and what was heard in every slot, for other temperatures."""
     rows, heard = [], {}
     for seed in asked.seeds:
-        options: dict[str, Any] = dict(levels=config.levels, draws=config.draws, seed=seed, heard=heard)
+        options: dict[str, Any] = dict(levels=config.levels, seed=seed, heard=heard)
         options |= dict(window=(config.window_low, config.window_high))
         for about, caption, target in asked.questions:
             for known in asked.given:

@@ -16,12 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import motion_guided as guided
 from experiments.configs.motionphysics import get_config
 from experiments.motion_fields import Drawn, Field, draw_laws, restore, store
+from experiments.motion_looks import in_colour_alone
 from experiments.motion_proposals import classes_of
 from experiments.motion_scenes import HeldOut, blind
 from jaxphys import language
@@ -29,7 +29,6 @@ from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
 from jaxphys.methods.motion_outcomes import compare
 from jaxphys.scenes import clips
-from jaxphys.scenes.looks import paint
 from jaxphys.scenes.outcomes import Outcomes
 
 MATERIALS = tuple(clips.LAW)
@@ -71,11 +70,10 @@ def by_outcomes(held: HeldOut, drawn: Drawn, field: Field, count: int, softness:
     return average(np.asarray(match.score, np.float64), drawn.codes == 0, count)
 
 
-def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, **options: Any) -> np.ndarray:
+def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, *, draws: int, **options: Any) -> np.ndarray:
     """Probability of each material by the prompt's material word, read by the prior in the candidates (8,)."""
-    look, view, sound = guided.paint_look(held), jnp.asarray(held.scene.view), drawn.codes == 0
-    videos = jnp.stack([paint(maps, view, look) for maps in drawn.maps[sound]])
-    shares = guided.read_material(prior, blind(held), videos, guided.colour_word(held), **options)
+    sound = drawn.codes == 0
+    shares = guided.read_material(prior, blind(held), in_colour_alone(held, drawn.maps[sound], draws), **options)
     score = np.zeros(len(sound))
     score[sound] = shares[:, list(captions.NAMED["material"]).index(held.material)]
     return average(score, sound, count)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.motion_fields import make_videos
-from experiments.motion_guided import Adam, paint_look, painted
+from experiments.motion_guided import Adam
+from experiments.motion_looks import paint_look, painted
 from experiments.motion_scenes import HeldOut
 from jaxphys import mpm
 from jaxphys.methods.motion_released import released_update

@@ -11,6 +11,7 @@ from typing import Any
 from experiments import motion_guided as guided
 from experiments.motion_answers import row
 from experiments.motion_fields import Videos
+from experiments.motion_looks import in_colour
 from experiments.motion_scenes import WORDS_OF, HeldOut
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
@@ -55,11 +56,11 @@ def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior
     change = guided.first_change(videos, config.known)
     if not todo or change > guided.STILL:
         return {"rows": rows, "heard": kept}
-    shown, seed = guided.in_colour(held, grid, videos), config.seeds[0]
+    shown, seed = in_colour(held, grid, videos, config.draws), config.seeds[0]
     for name, window, asked in todo:
         heard: dict = {}
         options: dict[str, Any] = dict(window=window, known=config.known, levels=config.levels)
-        options |= dict(draws=config.draws, seed=seed, heard=heard)
+        options |= dict(seed=seed, heard=heard)
         for about, said, target in asked:
             belief, sure = guided.read_words(prior, held, shown, said, **options)
             rows.append(row(held, name, about, target, belief, seed=seed, confidence=sure))

@@ -19,6 +19,7 @@ from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.motion_answers import row
 from experiments.motion_fields import Field, Videos, coordinates, make_field, make_videos, restore, store
+from experiments.motion_looks import Shown, in_colour, paint_look
 from experiments.motion_scenes import PEER, HeldOut, split_particles
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.scenes import clips
@@ -108,23 +109,23 @@ def measured(folder: Path, held: HeldOut, field: Field, config, world: clips.Wor
 
 def seen(
     folder: Path, held: HeldOut, field: Field, config, world: clips.World
-) -> Iterator[tuple[str, guided.Shown, int]]:
+) -> Iterator[tuple[str, list[Shown], int]]:
     """Every gap with its candidates in colour and the number of first frames that are given."""
     for gap in GAPS + peers(folder, held):
         other = held if gap == PEER else altered(held, world, gap)[0]
-        look = guided.paint_look(held)
+        look = paint_look(held)
         if gap == "light":  # clips: 0.8 to 1.1, changing by a tenth at most
             look = dataclasses.replace(look, light=jnp.array([1.1, 0.5]))
         videos = videos_of(folder, held, world, config.candidates, gap)
         still = guided.first_change(videos, config.known) <= guided.STILL
-        yield gap, guided.in_colour(other, field.grid, videos, look), config.known if still else 0
+        yield gap, in_colour(other, field.grid, videos, config.draws, look), config.known if still else 0
 
 
 def read(folder: Path, held: HeldOut, field: Field, reader: Prior, config, world: clips.World) -> list[dict]:
     """The posterior of one scene in every gap; arguments as of `measured`, and the weights that read."""
     caption, rows = held.outcome_caption(field.true_outcomes()), []
     options: dict[str, Any] = dict(window=(config.window_low, config.window_high), levels=config.levels)
-    options |= dict(draws=config.draws, seed=config.seeds[0])
+    options |= dict(seed=config.seeds[0])
     for gap, shown, given in seen(folder, held, field, config, world):
         name = "posterior_frames" if given else "posterior_text"
         belief, sure = guided.read_words(reader, held, shown, caption, known=given, **options)

@@ -6,9 +6,8 @@ at every candidate, <dL/dvideo, dvideo/du>, for several draws of time and noise;
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,45 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.motion_fields import Videos
+from experiments.motion_looks import Shown
 from experiments.motion_scenes import WORDS_OF, HeldOut
 from experiments.motion_words import FINE, SLOT, Belief
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.diffusion.protocol import Condition
 from jaxphys.language import captions
 from jaxphys.methods.motion_heads import Heads
-from jaxphys.methods.motion_posterior import caption_posterior
+from jaxphys.methods.motion_posterior import log_likelihoods, posterior_of
 from jaxphys.methods.motionphysics import GuidanceConfig, Guide, Prompt, guidance, recipe
 from jaxphys.scenes.clips import SCALARS
-from jaxphys.scenes.looks import COLOURS, Look, draw_look, paint
 
 METHODS = ("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "contrast", "reference")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """Candidates as a video model sees them."""
-
-    video: jax.Array  # (K, T, H, W, 3)
-    slope: jax.Array  # its derivative with respect to the coordinate
-    true: jax.Array | None  # of the hidden value (T, H, W, 3)
-    grid: np.ndarray  # (K,)
-    colour: int  # number of the colour word, from 1
-
-
-def in_colour(held: HeldOut, grid: np.ndarray, videos: Videos, look: Look | None = None) -> Shown:
-    """Puts on colours that say nothing of the material; None: those of the scene."""
-    look, view = paint_look(held) if look is None else look, jnp.asarray(held.scene.view)
-    maps = jnp.asarray(videos.maps, jnp.float32) / 255.0
-    pairs = [painted(m, jnp.asarray(dm, jnp.float32), view, look) for m, dm in zip(maps, videos.slopes)]
-    video, slope = (jnp.stack(a) for a in zip(*pairs))
-    true = paint(maps[-1], view, look) if len(maps) > len(grid) else None
-    return Shown(video, slope, true, grid, colour_word(held))
-
-
-@jax.jit
-def painted(maps: jax.Array, slope: jax.Array, view: jax.Array, look: Look) -> tuple[jax.Array, jax.Array]:
-    """A clip in colour, and its derivative from that of the maps."""
-    return jax.jvp(lambda m: paint(m, view, look), (maps,), (slope,))
 
 
 STILL = 1.0  # change of the given frames between neighbouring candidates beyond which they may not be given [1/255]
@@ -64,16 +36,6 @@ def first_change(videos: Videos, known: int) -> float:
     """Greatest mean change of the first frames between neighbouring candidates [1/255]."""
     first = videos.maps[: len(videos.slopes), :known].astype(float)
     return float(np.abs(np.diff(first, axis=0)).mean((1, 2, 3, 4)).max()) if known else 0.0
-
-
-def colour_word(held: HeldOut) -> int:
-    """Number of the colour word, from 1."""
-    return 1 + held.number % len(COLOURS)
-
-
-def paint_look(held: HeldOut) -> Look:
-    """The colours of a scene, which follow from its number."""
-    return draw_look(jax.random.fold_in(jax.random.key(7), held.number), jnp.array(held.number % len(COLOURS)))
 
 
 def condition_of(prior: Prior, held: HeldOut, caption: Mapping[str, str], colour: int) -> Condition:
@@ -170,19 +132,27 @@ def prompts_of(
 def pulls(
     prior: Prior | None,
     held: HeldOut,
-    shown: Shown,
+    shown: Sequence[Shown],
     caption: Mapping[str, str],
     config: GuidanceConfig,
     draws: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`_pulls` of a caption under several draws of the noise; those of several prompts add up, cosines are averaged."""
-    guide = guide_of(prior, shown, config, seed)
+    """`_pulls` of a caption under several draws of the noise; those of several prompts add up, cosines are averaged.
+
+    Contrast takes each draw in another appearance, the other guidances all in the first.
+    """
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), held.number), draws)
-    prompts = prompts_of(prior, held, shown, caption, config)
-    parts = [_pulls(guide, shown.video, shown.slope, shown.true, p, keys, config=config) for p in prompts]
-    pull, loss, cosine = np.asarray(jax.device_get(parts), np.float64).sum(0)
-    return pull, loss, cosine / len(prompts)
+    views = shown[:draws] if config.kind == "contrast" else shown[:1]
+    found = []
+    for n, view in enumerate(views):
+        guide, prompts = guide_of(prior, view, config, seed), prompts_of(prior, held, view, caption, config)
+        own = keys[n :: len(views)]
+        parts = [_pulls(guide, view.video, view.slope, view.true, p, own, config=config) for p in prompts]
+        pull, loss, cosine = np.asarray(jax.device_get(parts), np.float64).sum(0)
+        found.append((pull, loss, cosine / len(prompts)))
+    pull, loss, cosine = (np.concatenate(a) for a in zip(*found))
+    return pull, loss, cosine
 
 
 class Adam:
@@ -235,37 +205,36 @@ def sign_right(grid: np.ndarray, pull: np.ndarray, target: float, near: float) -
 def word_weights(
     prior: Prior,
     held: HeldOut,
-    shown: Shown,
+    shown: Sequence[Shown],
     caption: Mapping[str, str],
     *,
     window: tuple[float, float],
     known: int,
     levels: int,
-    draws: int,
     seed: int,
     heard: dict | None = None,
 ) -> tuple[np.ndarray, float]:
     """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
 
+    The noise is drawn once in each appearance, of which there must be two at least.
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
     of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
     of a scene in a slot, for other captions of the same scene.
     """
     slots = named_slots(held, caption)
     if not slots:
-        return np.zeros(len(shown.grid)), 1.0
+        return np.zeros(len(shown[0].grid)), 1.0
     net, floor = prior.config.dit, prior.config.min_time
     config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
     guide, heard = Guide(denoiser=prior.params["dit"]), {} if heard is None else heard
-    log_weight, sure = np.zeros(len(shown.grid)), []
+    log_weight, sure = np.zeros(len(shown[0].grid)), []
     for slot in slots:
         words = list(captions.SLOTS[slot])
         asked = (slot, known, seed)
         if asked not in heard:
             key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
-            conditions = Condition(word_texts(prior, held, shown, caption, slot))
-            options: dict[str, Any] = dict(config=config, levels=levels, draws=draws)
-            heard[asked] = jax.device_get(_posterior(guide, shown.video, conditions, key, **options))
+            texts = [word_texts(prior, held, view, caption, slot) for view in shown]
+            heard[asked] = _posterior(guide, shown, texts, key, config=config, levels=levels)
         found, k = heard[asked], words.index(caption[slot])
         log_weight += np.log(np.maximum(found.candidates[:, k].astype(np.float64), 1e-30))
         sure.append(found.words[:, k])
@@ -282,37 +251,35 @@ def as_heard(heard: Mapping[tuple, Any], caption: Mapping[str, str], change: flo
     ]
 
 
-def read_words(prior: Prior, held: HeldOut, shown: Shown, caption: Mapping[str, str], **options: Any):
+def read_words(prior: Prior, held: HeldOut, shown: Sequence[Shown], caption: Mapping[str, str], **options: Any):
     """The belief of `word_weights` over the range, and the confidence."""
     log_weight, sure = word_weights(prior, held, shown, caption, **options)
-    fine = np.interp(np.linspace(*held.ends, FINE), shown.grid, log_weight)
+    fine = np.interp(np.linspace(*held.ends, FINE), shown[0].grid, log_weight)
     return Belief.of(held.ends, np.exp(fine - fine.max())), sure
 
 
-@functools.partial(jax.jit, static_argnames=("config", "levels", "draws"))
-def _posterior(guide: Any, videos, conditions, key, *, config, **options):
+@functools.partial(jax.jit, static_argnames=("config", "levels"))
+def _heard_once(guide: Any, videos, texts, key, *, config, levels):
     batch = len(videos)  # a third quicker than one by one on a CPU core
-    return caption_posterior(guide, videos, conditions, config, batch=batch, key=key, **options)
+    return log_likelihoods(guide, videos, Condition(texts), config, levels=levels, draws=1, batch=batch, key=key)
+
+
+def _posterior(guide: Guide, shown: Sequence[Shown], texts: Sequence[jax.Array], key, **options: Any):
+    """The posterior over texts (C, L, D), told in the words of each appearance."""
+    keys = jax.random.split(key, len(shown))
+    once = [_heard_once(guide, s.video, t, k, **options) for s, t, k in zip(shown, texts, keys)]
+    return jax.device_get(posterior_of(jnp.concatenate(once)))
 
 
 def read_material(
-    prior: Prior,
-    held: HeldOut,
-    videos: jax.Array,
-    colour: int,
-    *,
-    window,
-    known: int,
-    levels: int,
-    draws: int,
-    seed: int,
+    prior: Prior, held: HeldOut, shown: Sequence[Shown], *, window, known: int, levels: int, seed: int
 ) -> np.ndarray:
     """p(candidate | material word) for candidates of several materials (K, 8), words in the captions' order."""
     net, floor = prior.config.dit, prior.config.min_time
     config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
     named = {s: w for s, w in held.named().items() if s != "material"}
-    texts = [condition_of(prior, held, named | {"material": m}, colour).text for m in captions.NAMED["material"]]
-    conditions, key = Condition(jnp.stack(texts)), jax.random.key(seed)
+    of = lambda word, colour: condition_of(prior, held, named | {"material": word}, colour).text
+    texts = [jnp.stack([of(word, view.colour) for word in captions.NAMED["material"]]) for view in shown]
     guide = Guide(denoiser=prior.params["dit"])
-    found = _posterior(guide, videos, conditions, key, config=config, levels=levels, draws=draws)
+    found = _posterior(guide, shown, texts, jax.random.key(seed), config=config, levels=levels)
     return np.asarray(found.candidates, np.float64)

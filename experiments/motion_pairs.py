@@ -18,12 +18,12 @@ from scipy.interpolate import NearestNDInterpolator, RegularGridInterpolator
 
 from experiments import motion_guided as guided
 from experiments.motion_fields import Drawn, draw_laws, restore, store
+from experiments.motion_looks import in_colour_alone
 from experiments.motion_scenes import SEED, HeldOut, blind
 from experiments.motion_words import Belief
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.methods.motion_outcomes import compare
 from jaxphys.scenes import clips
-from jaxphys.scenes.looks import paint
 from jaxphys.scenes.outcomes import Outcomes
 
 NAMES = ("E", "yield_stress")
@@ -127,12 +127,12 @@ def posterior(
     return Joint(fine[0], fine[1], weights / weights.sum())
 
 
-def heard(prior: Prior, held: HeldOut, drawn: Drawn, axes, caption: Mapping[str, str], **options: Any) -> np.ndarray:
+def heard(
+    prior: Prior, held: HeldOut, drawn: Drawn, axes, caption: Mapping[str, str], *, draws: int, **options: Any
+) -> np.ndarray:
     """Log-likelihood of the candidates by the caption's words, read by the prior (A * B,)."""
     count = len(axes[0]) * len(axes[1])
-    look, view = guided.paint_look(held), np.asarray(held.scene.view)
-    video = np.stack([np.asarray(paint(maps, view, look)) for maps in drawn.maps[:count]])
-    shown = guided.Shown(video, video[:0], None, np.arange(count), guided.colour_word(held))
+    shown = in_colour_alone(held, drawn.maps[:count], draws)
     return guided.word_weights(prior, blind(held), shown, caption, **options)[0]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.motion_fields import Videos, restore
-from experiments.motion_guided import paint_look
+from experiments.motion_looks import paint_look
 from experiments.motion_scenes import UNKNOWN, HeldOut
 from experiments.report import write_json
 from jaxphys.files import atomic_path

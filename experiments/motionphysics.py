@@ -32,6 +32,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import motion_guided as guided
 from experiments import simulate
 from experiments.motion_fields import Field, Videos, coordinates, make_field, make_videos, restore, store
+from experiments.motion_looks import in_colour
 from experiments.motion_parts import body_points, parse_parts, split
 from experiments.motion_proposals import proposals_of, provider_of
 from experiments.motion_search import Small, belief_of, misfit, opposite, refine, small_scene
@@ -44,6 +45,7 @@ from jaxphys.scenes import clips
 from jaxphys.scenes.outcomes import measure
 
 WINDOW = (0.6, 0.98)  # noise range in which the prior is asked
+DRAWS = 4  # of its noise, each in another appearance
 REACHED = 0.2  # score of outcome words below which they are not met
 
 
@@ -100,8 +102,8 @@ def heard(
     """Log-likelihood of the candidates by the prior, of the words that it reads (K,)."""
     if not path.exists():
         store(path, make_videos(small, world, field.grid, truth=False))
-    shown = guided.in_colour(small, field.grid, restore(path, Videos))
-    options: dict[str, Any] = dict(window=WINDOW, known=1, levels=4, draws=4, seed=config.seed)
+    shown = in_colour(small, field.grid, restore(path, Videos), DRAWS)
+    options: dict[str, Any] = dict(window=WINDOW, known=1, levels=4, seed=config.seed)
     said = {"material": small.material, "action": "dropped"} | dict(caption)
     return guided.word_weights(prior, small, shown, said, **options)[0]
 

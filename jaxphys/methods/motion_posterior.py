@@ -71,7 +71,30 @@ def caption_posterior(
     Raises:
         ValueError: an option out of range, or shapes that do not fit.
     """
-    _check(videos, captions, config, levels, draws, prior, temperature)
+    _check(videos, captions, config, levels, draws)
+    _check_samples((draws, len(videos), len(captions.text)), prior, temperature)
+    samples = log_likelihoods(params, videos, captions, config, levels=levels, draws=draws, batch=batch, key=key)
+    return posterior_of(samples, prior=prior, temperature=temperature)
+
+
+def log_likelihoods(
+    params: Guide,
+    videos: jax.Array,
+    captions: Condition,
+    config: GuidanceConfig,
+    *,
+    levels: int = 6,
+    draws: int = 4,
+    batch: int = 1,
+    key: jax.Array,
+) -> jax.Array:
+    """log p(video | caption) but for a constant per candidate, (draws, K, C), for `posterior_of`.
+
+    Estimates from several appearances of the same motions (other colours, mirrored) are joined by
+    `jnp.concatenate`: what a model reads in the looks of a clip then counts less than what it reads in the motion. The
+    arguments are those of `caption_posterior`, but one draw is enough.
+    """
+    _check(videos, captions, config, levels, draws)
     denoiser = config.denoiser
     assert denoiser is not None
     z = _encoded(params, videos, config)
@@ -100,8 +123,7 @@ def caption_posterior(
 
         return jax.lax.map(of_pair, pairs, batch_size=batch).reshape(K, C) * weight[index % levels]
 
-    parts = jax.lax.map(at, jnp.arange(draws * levels))
-    return posterior_of(parts.reshape(draws, levels, K, C).sum(1), prior=prior, temperature=temperature)
+    return jax.lax.map(at, jnp.arange(draws * levels)).reshape(draws, levels, K, C).sum(1)
 
 
 def posterior_of(samples: jax.Array, *, prior: Any = None, temperature: float = 1.0) -> CaptionPosterior:
@@ -113,12 +135,14 @@ def posterior_of(samples: jax.Array, *, prior: Any = None, temperature: float = 
         prior: weights of the candidates (K,); None: even.
         temperature: log-likelihoods are divided by it.
 
+    Raises:
+        ValueError: shapes that do not fit, or a temperature or a prior out of range.
+
     >>> posterior = posterior_of(jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]]] * 2)))
     >>> [round(float(p), 3) for p in (posterior.words[0, 0], posterior.candidates[1, 1])]
     [0.9, 0.833]
     """
-    if samples.ndim != 3 or samples.shape[0] < 2 or samples.shape[2] < 2:
-        raise ValueError(f"posterior_of: samples must have shape (n >= 2, K, C >= 2), got {samples.shape}")
+    _check_samples(samples.shape, prior, temperature)
     n, K, _ = samples.shape
     alive = jnp.isfinite(samples).all((0, 2))
     samples = jnp.where(alive[:, None], samples, 0.0)
@@ -226,7 +250,7 @@ def _encoded(params, videos, config):
     return jax.lax.map(lambda video: config.encode(params.encoder, video), videos)
 
 
-def _check(videos, captions, config, levels, draws, prior, temperature):
+def _check(videos, captions, config, levels, draws):
     if config.denoiser is None or config.cfg != 1.0:
         raise ValueError("caption_posterior: needs a config with a denoiser and cfg 1 (recipe('reconstruction', ...))")
     if videos.ndim != 5 or videos.shape[-1] != 3:
@@ -236,14 +260,21 @@ def _check(videos, captions, config, levels, draws, prior, temperature):
             f"caption_posterior: the texts must have shape (C, L, D) with at least two captions, got "
             f"{captions.text.shape}"
         )
-    if levels < 2 or draws < 2 or temperature <= 0.0 or config.window[0] == config.window[1]:
+    if levels < 2 or draws < 1 or config.window[0] == config.window[1]:
         raise ValueError(
-            "caption_posterior: levels and draws must be at least 2, temperature greater than 0 and the window not a "
-            f"point, got {levels}, {draws}, {temperature} and {config.window}"
+            "caption_posterior: levels must be at least 2, draws at least 1 and the window not a point, got "
+            f"{levels}, {draws} and {config.window}"
         )
     if captions.mask is not None and config.known:
         raise ValueError("caption_posterior: the captions' condition already holds frames; set known=0")
-    if prior is not None and jnp.shape(prior) != videos.shape[:1]:
-        raise ValueError(f"caption_posterior: the prior must have shape {videos.shape[:1]}, got {jnp.shape(prior)}")
+
+
+def _check_samples(shape, prior, temperature):
+    if len(shape) != 3 or shape[0] < 2 or shape[2] < 2:
+        raise ValueError(f"posterior: needs draws n >= 2 of K candidates and C >= 2 captions (n, K, C), got {shape}")
+    if temperature <= 0.0:
+        raise ValueError(f"posterior: temperature must be greater than 0, got {temperature}")
+    if prior is not None and jnp.shape(prior) != (shape[1],):
+        raise ValueError(f"posterior: the prior must have shape {(shape[1],)}, got {jnp.shape(prior)}")
     if prior is not None and is_concrete(prior) and not (np.min(prior) >= 0.0 < np.sum(prior)):
-        raise ValueError("caption_posterior: the prior must be at least 0, and greater for one candidate")
+        raise ValueError("posterior: the prior must be at least 0, and greater for one candidate")

@@ -16,6 +16,7 @@ from experiments import (
     motion_fields,
     motion_gaps,
     motion_guided,
+    motion_looks,
     motion_pairs,
     motion_pictures,
     motion_scenes,
@@ -35,6 +36,7 @@ from jaxphys.media import read_image
 from jaxphys.methods.motion_posterior import posterior_of
 from jaxphys.scenes import clips
 from jaxphys.scenes.clips import SCALARS
+from jaxphys.scenes.looks import paint
 
 WORLD = clips.World(pixels=16, frames=4, particles=48, dx=1 / 6)
 
@@ -454,16 +456,36 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
     assert (tmp_path / "out" / "answers.png").exists()
 
 
+def test_other_appearances_show_the_same_motion_in_other_colours_and_mirrored():
+    held = motion_scenes.draw(3, "flat", "elastic", WORLD)
+    rng = np.random.default_rng(0)
+    maps, slopes = 0.1 + 0.2 * rng.random((3, 4, 16, 16, 3)), rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float16)
+    videos = motion_fields.Videos(np.round(255 * maps).astype(np.uint8), slopes, 0.0)
+    shown = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos, 4)
+    assert len({s.colour for s in shown}) == 4
+    (alone,) = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos)
+    np.testing.assert_array_equal(shown[0].video, alone.video)
+    view, maps = jnp.asarray(held.scene.view), jnp.asarray(videos.maps / 255.0, jnp.float32)
+    for n, (seen, how) in enumerate(zip(shown, motion_looks.appearances(held, 4))):
+        back = lambda clip, n=n: clip[..., ::-1, :] if n % 2 else clip
+        drawn = lambda maps, how=how: paint(maps, view, how.look)
+        np.testing.assert_allclose(back(seen.video)[1], drawn(maps[1]), atol=1e-6)
+        np.testing.assert_allclose(back(seen.true), drawn(maps[-1]), atol=1e-6)
+        step = 1e-3 * jnp.asarray(slopes[0], jnp.float32)
+        between = (drawn(maps[0] + step) - drawn(maps[0] - step)) / 2e-3
+        np.testing.assert_allclose(back(seen.slope)[0], between, atol=2e-3)
+
+
 def test_the_pull_of_a_reference_is_that_of_the_true_video(tmp_path):
     held = motion_scenes.draw(0, "flat", "elastic", WORLD)
     rng = np.random.default_rng(0)
     videos = motion_fields.Videos(
         rng.integers(0, 255, (3, 4, 16, 16, 3), np.uint8), rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float16), 0.0
     )
-    shown = motion_guided.in_colour(held, np.array([4.0, 5.0]), videos)
+    (shown,) = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos)
     prior = load_prior(tiny_prior(tmp_path / "prior.safetensors"))
     settings = motion_guided.settings("reference", prior, (0.6, 0.98), 0)
-    pull, loss, cosine = motion_guided.pulls(prior, held, shown, held.property_caption(), settings, 1, 0)
+    pull, loss, cosine = motion_guided.pulls(prior, held, [shown], held.property_caption(), settings, 1, 0)
     assert shown.true is not None
     np.testing.assert_allclose(cosine, 1.0, atol=1e-5)
     apart = np.asarray(shown.video - shown.true, np.float64)

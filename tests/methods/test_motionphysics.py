@@ -21,6 +21,7 @@ from jaxphys.methods.motion_posterior import (
     class_probabilities,
     estimate,
     even_prior,
+    log_likelihoods,
     posterior_of,
 )
 from jaxphys.methods.motion_released import last_substep, released_update
@@ -483,7 +484,9 @@ def test_bad_input_is_refused():
     good = make("reconstruction", Oracle())
     videos = clip()[None]
     refused(caption_posterior, guide, videos, Condition(texts(0)), good, key=KEY, match=r"\(C, L, D\)")
-    refused(caption_posterior, guide, videos, captioned(), good, draws=1, key=KEY, match="draws must be")
+    refused(caption_posterior, guide, videos, captioned(), good, draws=1, key=KEY, match="draws n >= 2")
+    refused(caption_posterior, guide, videos, captioned(), good, temperature=0.0, key=KEY, match="temperature must be")
+    refused(log_likelihoods, guide, videos, captioned(), good, draws=0, key=KEY, match="draws at least 1")
     refused(caption_posterior, guide, clip(), captioned(), good, key=KEY, match="videos must have")
     refused(caption_posterior, guide, videos, captioned(), good, prior=jnp.zeros(1), key=KEY, match="prior must be")
     refused(caption_posterior, guide, videos, captioned(), make("sds", Oracle(), cfg=2.0), key=KEY, match="cfg 1")
