@@ -74,23 +74,26 @@ def asked(text: Text, key: jax.Array) -> Text:
     return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
 
 
-TOLD_APART = tuple(slot for slot in HEARD if slot != "weight")
+SHARE = {slot: 6.0 if slot in captions.PROPERTIES else 1.0 for slot in HEARD if slot != "weight"}
+"""How often a slot is asked: properties, which are hardest to hear, six times as often as what is plainly seen."""
 
 
 def rivals(text: Text, count: int, key: jax.Array) -> Text:
     """A text and others that say another word in one slot, leaves (count, ...); the true one comes first.
 
-    The slot is any of those that the text fills; half of the time nothing else is said of properties and outcomes, and
-    half of the time the law's numbers are hidden. Weight is left out: its number is given.
+    The slot is one of those that the text fills, by `SHARE`; half of the time nothing else is said of properties and
+    outcomes, and half of the time the law's numbers are hidden. Weight is left out: its number is given.
     """
     names = list(captions.SLOTS)
     of = lambda chosen: jnp.asarray([slot in chosen for slot in names])
     sizes = jnp.asarray([len(values) for values in captions.SLOTS.values()])
     away = jnp.asarray([[n in UNKNOWN_NUMBERS.get(slot, ()) for n in world.SCALARS] for slot in names])
-    most = max(len(captions.SLOTS[slot]) for slot in TOLD_APART)
+    most = max(len(captions.SLOTS[slot]) for slot in SHARE)
     u = jax.random.uniform(key, (2 + len(names) + most,))
 
-    slot = jnp.argmax(jnp.where(of(TOLD_APART) & (text.tokens > 0), u[2 : 2 + len(names)], -1.0))
+    share = jnp.asarray([SHARE.get(slot, 0.0) for slot in names])
+    waits = -jnp.log(u[2 : 2 + len(names)]) / share  # the first of exponential waits, whose rates are the shares
+    slot = jnp.argmin(jnp.where((share > 0.0) & (text.tokens > 0), waits, jnp.inf))
     others = of((*captions.PROPERTIES, *captions.OUTCOMES)) & ((u[0] < 0.5) | (slot == names.index("material")))
     hidden = away[slot] | (jnp.asarray([n in world.LAW_SCALARS for n in world.SCALARS]) & (u[1] < 0.5))
 
