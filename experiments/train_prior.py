@@ -26,7 +26,6 @@ import optax
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments.clip_classifier import HEARD
 from experiments.clip_files import Clips, load_clips
 from experiments.eval_prior import UNKNOWN_NUMBERS
 from experiments.report import write_report
@@ -74,8 +73,9 @@ def asked(text: Text, key: jax.Array) -> Text:
     return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
 
 
-SHARE = {slot: 6.0 if slot in captions.PROPERTIES else 1.0 for slot in HEARD if slot != "weight"}
-"""How often a slot is asked: properties, which are hardest to hear, six times as often as what is plainly seen."""
+SHARE = dict.fromkeys(captions.OUTCOMES, 1.0) | {"material": 2.0}
+SHARE |= dict.fromkeys(("stiffness", "strength", "viscosity", "friction"), 3.0)
+"""How often a slot is asked, beside others that the text fills: more often what is harder to hear."""
 
 
 def rivals(text: Text, count: int, key: jax.Array) -> Text:
