@@ -73,8 +73,8 @@ def asked(text: Text, key: jax.Array) -> Text:
     return Text(jnp.where(mute, 0, text.tokens), jnp.where(hidden, jnp.nan, text.scalars))
 
 
-SHARE = dict.fromkeys(captions.OUTCOMES, 1.0) | {"material": 2.0}
-SHARE |= dict.fromkeys(("stiffness", "strength", "viscosity", "friction"), 3.0)
+SHARE = {"material": 2.0, "stiffness": 3.0, "strength": 3.0, "viscosity": 3.0, "friction": 3.0}
+SHARE |= dict.fromkeys(captions.OUTCOMES, 1.0)
 """How often a slot is asked, beside others that the text fills: more often what is harder to hear."""
 
 

@@ -93,6 +93,9 @@ def log_likelihoods(
     Estimates from several appearances of the same motions (other colours, mirrored) are joined by
     `jnp.concatenate`: what a model reads in the looks of a clip then counts less than what it reads in the motion. The
     arguments are those of `caption_posterior`, but one draw is enough.
+
+    Raises:
+        ValueError: an option out of range, or shapes that do not fit.
     """
     _check(videos, captions, config, levels, draws)
     denoiser = config.denoiser
