@@ -149,11 +149,10 @@ def run(config, workdir: str) -> dict:
 
     index = np.arange(min(config.samples, len(held_out)))
     video, tokens, looks = painted(held_out, index, 2)
-    settings = dict(steps=config.steps, guidance=config.guidance)
     keys = jax.random.split(jax.random.key(5), len(index))
     for known in (0, 4):
         pairs = zip(jnp.asarray(tokens), video, keys)
-        made = jnp.stack([generate(prior, prior.text(t), c[:known], **settings, key=k) for t, c, k in pairs])
+        made = jnp.stack([generate(prior, prior.text(t), c[:known], steps=config.steps, key=k) for t, c, k in pairs])
         name = "text" if known == 0 else "frames"
         grey = jax.vmap(clip_classifier.normalised)(made)
         for slot, value in clip_classifier.accuracy(judges[False], grey, tokens).items():

@@ -15,7 +15,6 @@ def get_config() -> ConfigDict:
             reader="",  # weights that read captions back; empty: those of `prior`
             clips="runs/clips",
             steps=16,  # of the sampler
-            guidance=1.5,
             samples=256,
             judge_steps=10_000,
             read_back_clips=200,
