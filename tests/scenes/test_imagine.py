@@ -8,7 +8,7 @@ import pytest
 from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import Prior, load_prior, shipped_prior
 from jaxphys.language import captions
-from jaxphys.scenes.imagine import imagine
+from jaxphys.scenes.imagine import FROM_FRAMES, FROM_WORDS, generate, imagine
 
 TINY = PriorConfig(
     frames=4,
@@ -38,6 +38,17 @@ def test_a_caption_becomes_a_clip_and_given_frames_are_kept():
         say("a red robot is dropped")
     with pytest.raises(ValueError, match="first frames"):
         imagine("a ball", prior, frames[:, :4], key=jax.random.key(0))
+
+
+def test_words_alone_are_followed_more_closely_than_words_with_frames():
+    params = jax.tree.map(lambda a: a + 0.02, TINY.init(jax.random.key(0)))
+    prior = Prior(params, jnp.zeros(1), jnp.ones(1), TINY)
+    text, frames = prior.text(captions.tokens({"colour": "red"})), jnp.full((1, 8, 8, 3), 0.5)
+    draw = lambda frames, **how: np.asarray(generate(prior, text, frames, steps=1, key=jax.random.key(2), **how))
+    for given, own, other in ((frames[:0], FROM_WORDS, FROM_FRAMES), (frames, FROM_FRAMES, FROM_WORDS)):
+        clip = draw(given)
+        np.testing.assert_array_equal(clip, draw(given, guidance=own))
+        assert np.abs(clip - draw(given, guidance=other)).max() > 1e-6
 
 
 def test_the_shipped_prior_draws_the_colour_and_the_fall():
