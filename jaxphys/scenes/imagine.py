@@ -14,9 +14,9 @@ from jaxphys.diffusion.sample import sample
 from jaxphys.diffusion.schedules import Schedule
 from jaxphys.language import captions
 
-FROM_WORDS, FROM_FRAMES = 4.0, 1.5
-"""Weights of guidance. Words alone are heard better the stronger it is, up to 4; first frames show the motion, and
-beyond 1.5 the fall is less true (held-out clips; see the card)."""
+GUIDANCE_BY_WORDS, GUIDANCE_WITH_FRAMES = 4.0, 1.5
+"""Default weights of guidance: for words alone, and where first frames are given. Of held-out clips drawn from words the
+material is heard most often at 4; with first frames falls are truest at 1.5."""
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "guidance"))
@@ -36,8 +36,8 @@ def generate(
         text: see `Prior.text`.
         frames: clean first frames (k, H, W, 3) in 0..1; the prior was trained with none, one or four.
         steps: of Euler's method, from noise to the clip.
-        guidance: weight of classifier-free guidance; 1 needs half of the evaluations. None: `FROM_WORDS` or, with
-            first frames, `FROM_FRAMES`.
+        guidance: weight of classifier-free guidance; 1 needs half of the evaluations. None: `GUIDANCE_BY_WORDS` or, with
+            first frames, `GUIDANCE_WITH_FRAMES`.
         key: of the noise.
 
     Returns:
@@ -54,7 +54,7 @@ def generate(
     cond = config.condition(prior.params, text, known, mask)
     options = {}
     if guidance is None:
-        guidance = FROM_FRAMES if frames is not None and len(frames) else FROM_WORDS
+        guidance = GUIDANCE_WITH_FRAMES if frames is not None and len(frames) else GUIDANCE_BY_WORDS
     if guidance != 1.0:
         options = dict(negative=config.condition(prior.params, config.nothing()).text, guidance=guidance)
     schedule = Schedule.create(steps, "euler", shift=3.0)

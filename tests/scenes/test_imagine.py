@@ -8,7 +8,7 @@ import pytest
 from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import Prior, load_prior, shipped_prior
 from jaxphys.language import captions
-from jaxphys.scenes.imagine import FROM_FRAMES, FROM_WORDS, generate, imagine
+from jaxphys.scenes.imagine import GUIDANCE_WITH_FRAMES, GUIDANCE_BY_WORDS, generate, imagine
 
 TINY = PriorConfig(
     frames=4,
@@ -45,7 +45,10 @@ def test_words_alone_are_followed_more_closely_than_words_with_frames():
     prior = Prior(params, jnp.zeros(1), jnp.ones(1), TINY)
     text, frames = prior.text(captions.tokens({"colour": "red"})), jnp.full((1, 8, 8, 3), 0.5)
     draw = lambda frames, **how: np.asarray(generate(prior, text, frames, steps=1, key=jax.random.key(2), **how))
-    for given, own, other in ((frames[:0], FROM_WORDS, FROM_FRAMES), (frames, FROM_FRAMES, FROM_WORDS)):
+    for given, own, other in (
+        (frames[:0], GUIDANCE_BY_WORDS, GUIDANCE_WITH_FRAMES),
+        (frames, GUIDANCE_WITH_FRAMES, GUIDANCE_BY_WORDS),
+    ):
         clip = draw(given)
         np.testing.assert_array_equal(clip, draw(given, guidance=own))
         assert np.abs(clip - draw(given, guidance=other)).max() > 1e-6
