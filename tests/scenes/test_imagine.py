@@ -8,7 +8,7 @@ import pytest
 from jaxphys.diffusion.prior import PriorConfig
 from jaxphys.diffusion.prior_files import Prior, load_prior, shipped_prior
 from jaxphys.language import captions
-from jaxphys.scenes.imagine import GUIDANCE_WITH_FRAMES, GUIDANCE_BY_WORDS, generate, imagine
+from jaxphys.scenes.imagine import GUIDANCE_BY_WORDS, GUIDANCE_WITH_FRAMES, generate, imagine
 
 TINY = PriorConfig(
     frames=4,
@@ -22,9 +22,13 @@ TINY = PriorConfig(
 )
 
 
-def test_a_caption_becomes_a_clip_and_given_frames_are_kept():
+def tiny_prior() -> Prior:
     params = jax.tree.map(lambda a: a + 0.02, TINY.init(jax.random.key(0)))  # the gates of a new network are closed
-    prior = Prior(params, jnp.zeros(1), jnp.ones(1), TINY)
+    return Prior(params, jnp.zeros(1), jnp.ones(1), TINY)
+
+
+def test_a_caption_becomes_a_clip_and_given_frames_are_kept():
+    prior = tiny_prior()
     frames = jax.random.uniform(jax.random.key(1), (1, 8, 8, 3))
     say = lambda caption: imagine(caption, prior, frames, steps=2, key=jax.random.key(2))
     clip = say("a red rubber ball is dropped")
@@ -41,8 +45,7 @@ def test_a_caption_becomes_a_clip_and_given_frames_are_kept():
 
 
 def test_words_alone_are_followed_more_closely_than_words_with_frames():
-    params = jax.tree.map(lambda a: a + 0.02, TINY.init(jax.random.key(0)))
-    prior = Prior(params, jnp.zeros(1), jnp.ones(1), TINY)
+    prior = tiny_prior()
     text, frames = prior.text(captions.tokens({"colour": "red"})), jnp.full((1, 8, 8, 3), 0.5)
     draw = lambda frames, **how: np.asarray(generate(prior, text, frames, steps=1, key=jax.random.key(2), **how))
     for given, own, other in (
