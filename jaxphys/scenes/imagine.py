@@ -15,8 +15,8 @@ from jaxphys.diffusion.schedules import Schedule
 from jaxphys.language import captions
 
 GUIDANCE_BY_WORDS, GUIDANCE_WITH_FRAMES = 4.0, 1.5
-"""Default weights of guidance: for words alone, and where first frames are given. Of held-out clips drawn from words the
-material is heard most often at 4; with first frames falls are truest at 1.5."""
+"""Default weights of guidance: for words alone, and where first frames are given. Of held-out clips drawn from words
+the material is heard most often at 4; with first frames falls are truest at 1.5."""
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "guidance"))
@@ -36,8 +36,8 @@ def generate(
         text: see `Prior.text`.
         frames: clean first frames (k, H, W, 3) in 0..1; the prior was trained with none, one or four.
         steps: of Euler's method, from noise to the clip.
-        guidance: weight of classifier-free guidance; 1 needs half of the evaluations. None: `GUIDANCE_BY_WORDS` or, with
-            first frames, `GUIDANCE_WITH_FRAMES`.
+        guidance: weight of classifier-free guidance; 1 needs half of the evaluations. None: `GUIDANCE_BY_WORDS` or,
+            with first frames, `GUIDANCE_WITH_FRAMES`.
         key: of the noise.
 
     Returns:
