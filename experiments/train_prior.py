@@ -14,6 +14,7 @@ prior.safetensors in the workdir, in bfloat16.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from jaxphys.diffusion.prior import PriorConfig, Text, caption_loss, prior_loss
 from jaxphys.diffusion.prior_files import load_prior, save_prior
 from jaxphys.language import captions
 from jaxphys.scenes import clips as world
+from jaxphys.scenes import similarity
 from jaxphys.scenes.looks import COLOURS, draw_look, paint
 from jaxphys.sharding import make_mesh
 from jaxphys.train import Order, create_state, fit, make_step
@@ -106,19 +108,21 @@ def rivals(text: Text, count: int, key: jax.Array) -> Text:
     return Text(tokens, jnp.broadcast_to(scalars, (count, *scalars.shape)))
 
 
-def example_loss(config: PriorConfig, reads: bool = False, count: int = 3):
-    """The loss of one stored clip: painted anew, mirrored half of the time, with a caption of one kind.
+def example_loss(config: PriorConfig, mean, deviation, reads: bool = False, count: int = 3):
+    """The loss of one stored clip: painted anew, at another density, mirrored half of the time, with some caption.
 
-    That of drawing it; where it `reads`, that of telling its caption from others, `count` in all.
+    That of drawing it; where it `reads`, that of telling its caption from others, `count` in all. The network is given
+    scalars less their `mean`, over their `deviation`.
     """
     colour_slot = list(captions.SLOTS).index("colour")
 
     def loss(params, example, key):
-        k = jax.random.split(key, 7)
+        k = jax.random.split(key, 8)
         colour = jax.random.randint(k[0], (), 0, len(COLOURS))
         clip = paint(example["maps"], example["view"], draw_look(k[1], colour))
         clip = jnp.where(jax.random.bernoulli(k[2]), clip[:, :, ::-1], clip)
-        text = Text(example["tokens"].at[colour_slot].set(colour + 1), example["scalars"])
+        tokens, scalars = similarity.resample(example["tokens"], example["scalars"], k[7])
+        text = Text(tokens.at[colour_slot].set(colour + 1), (scalars - mean) / deviation)
         if reads:
             return caption_loss(params, clip, rivals(text, count, k[5]), config, key=k[6])
         return prior_loss(params, clip, asked(text, k[4]), config, key=k[3])
@@ -146,17 +150,17 @@ def run(config, workdir: str) -> dict:
     )
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
     mesh = make_mesh(data=jax.device_count())
-    loss = example_loss(prior, config.reads)
+    loss_of = functools.partial(example_loss, prior, jnp.asarray(mean), jnp.asarray(deviation))
     params = start.params if start else prior.init
     state = create_state(params, tx, key=jax.random.key(config.seed), ema=True, mesh=mesh)
     order = Order(len(train), config.batch, config.seed)
 
     def rows(clips: Clips, index) -> dict:
-        scalars = ((clips.scalars[index] - mean) / deviation).astype(np.float32)
-        return dict(maps=clips.maps[index], view=clips.view[index], tokens=clips.tokens[index], scalars=scalars)
+        names = ("maps", "view", "tokens", "scalars")
+        return {name: getattr(clips, name)[index] for name in names}
 
     state = fit(
-        make_step(loss, tx, mesh, ema_decay=config.ema_decay, rounded=config.rounded),
+        make_step(loss_of(reads=config.reads), tx, mesh, ema_decay=config.ema_decay, rounded=config.rounded),
         state,
         lambda step: rows(train, order.indices(step)),
         config.steps,
@@ -180,8 +184,8 @@ def run(config, workdir: str) -> dict:
         "steps_count": int(state.step),
         "clips_count": len(train),
         "parameters_count": sum(a.size for a in jax.tree.leaves(state.params)),
-        "held_out_loss": mean_of(example_loss(prior)),
-        "held_out_caption_loss": mean_of(example_loss(prior, reads=True)),
+        "held_out_loss": mean_of(loss_of()),
+        "held_out_caption_loss": mean_of(loss_of(reads=True)),
         "seed": config.seed,
     }
     write_report(workdir, **report)
