@@ -31,7 +31,7 @@ from experiments import motion_guided as guided
 from experiments import motion_words as words
 from experiments.clip_files import load_clips
 from experiments.motion_answers import asked_of, follow, read, row
-from experiments.motion_fields import Field, field_of, videos_of
+from experiments.motion_fields import VIEWS, Field, field_of, videos_of
 from experiments.motion_looks import in_colour
 from experiments.motion_scenes import HeldOut, draw, manifest
 from experiments.motion_summary import NEAR, summary, table
@@ -146,7 +146,7 @@ def claim(folder: Path, config) -> None:
         "first_seed_scenes",
     )
     chosen = config.to_dict()
-    settings = [(folder / "fields" / "settings.json", {key: chosen[key] for key in fields})]
+    settings = [(folder / "fields" / "settings.json", {key: chosen[key] for key in fields} | {"views": VIEWS})]
     for name, weights in weights_of(config).items():
         of = {"weights_sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else ""}
         path = folder / "answers" / f"settings.{name if weights else 'none'}.json"

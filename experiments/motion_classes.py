@@ -73,7 +73,7 @@ def by_outcomes(held: HeldOut, drawn: Drawn, field: Field, count: int, softness:
 def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, *, draws: int, **options: Any) -> np.ndarray:
     """Probability of each material by the prompt's material word, read by the prior in the candidates (8,)."""
     sound = drawn.codes == 0
-    shares = guided.read_material(prior, blind(held), in_colour_alone(held, drawn.maps[sound], draws), **options)
+    shares = guided.read_material(prior, blind(held), in_colour_alone(held, drawn.maps[:, sound], draws), **options)
     score = np.zeros(len(sound))
     score[sound] = shares[:, list(captions.NAMED["material"]).index(held.material)]
     return average(score, sound, count)

@@ -67,8 +67,8 @@ def exact(
     adam, u, path, times = Adam(held.ends, iterations), start, [], []
     for i in range(iterations):
         began = time.monotonic()
-        videos = make_videos(held, world, np.array([u]), truth=False)
-        maps, slope = jnp.asarray(videos.maps[0], jnp.float32) / 255.0, jnp.asarray(videos.slopes[0], jnp.float32)
+        videos = make_videos(held, world, np.array([u]), truth=False, views=1)
+        maps, slope = jnp.asarray(videos.maps[0, 0], jnp.float32) / 255.0, jnp.asarray(videos.slopes[0, 0], jnp.float32)
         u = adam.step(u, float(pull_of(maps, slope, guide, prompt, jax.random.fold_in(key, i))))
         path.append(u)
         times.append(time.monotonic() - began)

@@ -43,12 +43,20 @@ class Field:
         return Outcomes(*self.outcomes[-1])
 
 
+VIEWS = 2  # in which a video model is shown a motion: one alone hides what the body does along it
+
+
+def turned(view: Any, count: int = VIEWS) -> np.ndarray:
+    """A camera (azimuth and elevation [degree], distance [m]) and others, each a quarter turn on: (count, 3)."""
+    return np.asarray(view, np.float32) + np.outer(90.0 * np.arange(count), [1.0, 0.0, 0.0]).astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Videos:
     """Maps (see `clips.frame_maps`) of the candidates; the hidden value, if any, comes last, without derivative."""
 
-    maps: np.ndarray  # (K or K + 1, T, H, W, 3) uint8
-    slopes: np.ndarray  # d maps / d coordinate, maps in 0..1 (K, T, H, W, 3) float16
+    maps: np.ndarray  # (V, K or K + 1, T, H, W, 3) uint8, in the views of `turned`
+    slopes: np.ndarray  # d maps / d coordinate, maps in 0..1 (V, K, T, H, W, 3) float16
     seconds: float
 
 
@@ -56,7 +64,7 @@ class Videos:
 class Drawn:
     """Candidates of any laws in one scene, simulated and drawn."""
 
-    maps: np.ndarray  # (M, T, H, W, 3) uint8
+    maps: np.ndarray  # (V, M, T, H, W, 3) uint8, in the views of `turned`
     outcomes: np.ndarray  # in the order of `captions.OUTCOMES` (M, 6)
     codes: np.ndarray  # 0 where the clip is sound (M,)
     seconds: float
@@ -106,7 +114,7 @@ def make_field(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool 
 
 
 @functools.partial(jax.jit, static_argnames=("world", "steps", "name"))
-def _video(law, tangent, others, particles, boundaries, scene, *, world, steps, name):
+def _video(law, tangent, others, particles, boundaries, scene, views, *, world, steps, name):
     times = jnp.arange(world.frames) / world.fps
 
     def maps_of(law):
@@ -114,19 +122,26 @@ def _video(law, tangent, others, particles, boundaries, scene, *, world, steps, 
         moved = mpm.simulate((law, *others), particles, acting, world.config(steps), save=("x", "F"))
         eye = jnp.broadcast_to(jnp.eye(3), (1, len(particles.x), 3, 3))
         path = (jnp.concatenate([particles.x[None], moved.x]), jnp.concatenate([eye, moved.F]), times)
-        return jax.lax.map(lambda a: clips.frame_maps(scene, world, name, *a, gradient="forward"), path)
+
+        def seen(view):
+            shown = dataclasses.replace(scene, view=view)
+            return jax.lax.map(lambda a: clips.frame_maps(shown, world, name, *a, gradient="forward"), path)
+
+        return jax.lax.map(seen, views)
 
     return jax.jvp(maps_of, (law,), (tangent,))
 
 
-def make_videos(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True, finer: int = 1) -> Videos:
+def make_videos(
+    held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool = True, finer: int = 1, views: int = VIEWS
+) -> Videos:
     """Simulates and draws the candidates with exact derivatives by forward mode, and the hidden value.
 
-    The arguments are those of `make_field`.
+    The arguments are those of `make_field`, and how many views are drawn.
     """
     began = time.monotonic()
     boundaries = jax.tree.map(jnp.asarray, held.boundaries(world, held.scene, held.block))
-    given = (held.others, held.particles(held.scene), boundaries, held.scene)
+    given = (held.others, held.particles(held.scene), boundaries, held.scene, turned(held.scene.view, views))
     maps, slopes = [], []
     for u in [*grid, *([held.truth] if truth else [])]:
         law = lambda u: jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), held.law(u))
@@ -135,7 +150,7 @@ def make_videos(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool
         drawn, slope = jax.device_get(_video(*pair, *given, world=world, steps=steps, name=held.law_name))
         maps.append(np.round(np.clip(drawn, 0.0, 1.0) * 255.0).astype(np.uint8))
         slopes.append(slope.astype(np.float16))
-    return Videos(np.stack(maps), np.stack(slopes[: len(grid)]), time.monotonic() - began)
+    return Videos(np.stack(maps, 1), np.stack(slopes[: len(grid)], 1), time.monotonic() - began)
 
 
 def draw_laws(held: HeldOut, world: clips.World, laws: Sequence[tuple[str, Any]]) -> Drawn:
@@ -152,11 +167,12 @@ def draw_laws(held: HeldOut, world: clips.World, laws: Sequence[tuple[str, Any]]
     for name, law in laws:
         scene = dataclasses.replace(held.scene, law=law)
         steps = clips.substeps(scene, world, action)
-        stack = jax.tree.map(lambda a: np.asarray(a)[None], scene)
+        views = [dataclasses.replace(scene, view=view) for view in turned(scene.view)]
+        stack = jax.tree.map(lambda *a: np.stack(a), *views)
         rows.append(jax.device_get(clips.make_clips(stack, world=world, action=action, law=name, steps=steps)))
     table = np.asarray([[float(getattr(found, slot)[0]) for slot in OUTCOMES] for _, found, _ in rows])
     codes = np.asarray([int(code[0]) for _, _, code in rows])
-    return Drawn(np.concatenate([maps for maps, _, _ in rows]), table, codes, time.monotonic() - began)
+    return Drawn(np.stack([maps for maps, _, _ in rows], 1), table, codes, time.monotonic() - began)
 
 
 def store(path: Path, value: Any) -> None:

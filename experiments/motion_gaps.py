@@ -54,11 +54,11 @@ def altered(held: HeldOut, world: clips.World, gap: str) -> tuple[HeldOut, clips
 
 def smaller(videos: Videos, pixels: int) -> Videos:
     """The videos with `pixels` rows and columns: means over the pixels that fall together, or shares of them."""
-    if videos.maps.shape[2] == pixels:
+    if videos.maps.shape[-2] == pixels:
         return videos
 
     def resize(a):
-        shape = (*a.shape[:2], pixels, pixels, a.shape[-1])
+        shape = (*a.shape[:-3], pixels, pixels, a.shape[-1])
         return np.asarray(jax.image.resize(jnp.asarray(a, jnp.float32), shape, "linear", antialias=True))
 
     maps = np.round(np.clip(resize(videos.maps), 0.0, 255.0)).astype(np.uint8)

@@ -34,8 +34,8 @@ STILL = 1.0  # change of the given frames between neighbouring candidates beyond
 
 def first_change(videos: Videos, known: int) -> float:
     """Greatest mean change of the first frames between neighbouring candidates [1/255]."""
-    first = videos.maps[: len(videos.slopes), :known].astype(float)
-    return float(np.abs(np.diff(first, axis=0)).mean((1, 2, 3, 4)).max()) if known else 0.0
+    first = videos.maps[:, : videos.slopes.shape[1], :known].astype(float)
+    return float(np.abs(np.diff(first, axis=1)).mean((2, 3, 4, 5)).max()) if known else 0.0
 
 
 def condition_of(prior: Prior, held: HeldOut, caption: Mapping[str, str], colour: int) -> Condition:

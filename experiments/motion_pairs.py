@@ -132,7 +132,7 @@ def heard(
 ) -> np.ndarray:
     """Log-likelihood of the candidates by the caption's words, read by the prior (A * B,)."""
     count = len(axes[0]) * len(axes[1])
-    shown = in_colour_alone(held, drawn.maps[:count], draws)
+    shown = in_colour_alone(held, drawn.maps[:, :count], draws)
     return guided.word_weights(prior, blind(held), shown, caption, **options)[0]
 
 

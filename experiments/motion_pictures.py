@@ -64,8 +64,8 @@ def strips(found: Sequence[dict], scenes: dict[str, HeldOut], folder: Path) -> n
         if not path.exists():
             continue
         videos: Videos = restore(path, Videos)
-        nearest = int(np.argmin(np.abs(np.linspace(*held.ends, len(videos.slopes)) - row["answer"])))
-        for maps in (videos.maps[-1], videos.maps[nearest]):
+        nearest = int(np.argmin(np.abs(np.linspace(*held.ends, videos.slopes.shape[1]) - row["answer"])))
+        for maps in (videos.maps[0, -1], videos.maps[0, nearest]):
             video = np.asarray(paint(np.float32(maps) / 255.0, np.asarray(held.scene.view), paint_look(held)))
             out.append(np.concatenate(list(video[::EVERY]), 1))
         out.append(np.ones((4, *out[-1].shape[1:])))

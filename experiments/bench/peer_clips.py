@@ -10,6 +10,7 @@ are there, and poked ones, are passed over. Derivatives of the videos are differ
 
 # mypy: ignore-errors
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import taichi as ti
 
 from experiments.bench.taichi_transfer import gather, neo_hookean, scatter
-from experiments.motion_fields import Field, Videos, coordinates, store
+from experiments.motion_fields import Field, Videos, coordinates, store, turned
 from experiments.motion_scenes import PEER, draw
 from jaxphys.language.captions import OUTCOMES
 from jaxphys.scenes import clips
@@ -99,12 +100,17 @@ def main() -> int:
     parser.add_argument("--candidates", type=int, default=17, help="as in the evaluation's config")
     options = parser.parse_args()
     folder, world = Path(options.workdir) / "fields", clips.World()
+    folder.mkdir(parents=True, exist_ok=True)
     engine = Taichi(world)
     times = jnp.arange(world.frames) / world.fps
 
     @jax.jit
     def maps_of(scene, x, F):
-        drawn = jax.lax.map(lambda a: clips.frame_maps(scene, world, "neo_hookean", *a), (x, F, times))
+        def seen(view):
+            shown = dataclasses.replace(scene, view=view)
+            return jax.lax.map(lambda a: clips.frame_maps(shown, world, "neo_hookean", *a), (x, F, times))
+
+        drawn = jax.lax.map(seen, turned(scene.view))
         return jnp.round(jnp.clip(drawn, 0.0, 1.0) * 255.0).astype(jnp.uint8), measure(x, world.fps)
 
     for number in range(options.scenes):
@@ -121,8 +127,8 @@ def main() -> int:
             outcomes.append([float(getattr(found, name)) for name in OUTCOMES])
             codes.append(0 if np.isfinite(x).all() else 9)
         spent = time.monotonic() - began
-        slopes = np.gradient(np.stack(maps[:-1]).astype(np.float32) / 255.0, grid, axis=0).astype(np.float16)
-        store(folder / f"{held.name}.{PEER}.videos.npz", Videos(np.stack(maps), slopes, spent))
+        slopes = np.gradient(np.stack(maps[:-1], 1).astype(np.float32) / 255.0, grid, axis=1).astype(np.float16)
+        store(folder / f"{held.name}.{PEER}.videos.npz", Videos(np.stack(maps, 1), slopes, spent))
         store(path, Field(grid, np.asarray(outcomes), np.asarray(codes), spent))
         print(f"{path}: {spent:.1f} s", flush=True)
     return 0

@@ -81,14 +81,18 @@ def test_stored_slopes_agree_with_finite_differences(tmp_path):
     held = dataclasses.replace(held, scene=dataclasses.replace(held.scene, x=low))
     step, grid = 0.04, np.array([4.3, 4.34, 4.38])
     videos = motion_fields.make_videos(held, WORLD, grid, truth=False)
-    assert videos.maps.shape == (3, 4, 16, 16, 3)
-    exact = videos.slopes[1].astype(np.float64)
-    differences = (videos.maps[2].astype(np.float64) - videos.maps[0]) / 255.0 / (2 * step)
+    assert videos.maps.shape == (2, 3, 4, 16, 16, 3)
+    exact = videos.slopes[:, 1].astype(np.float64)
+    differences = (videos.maps[:, 2].astype(np.float64) - videos.maps[:, 0]) / 255.0 / (2 * step)
     assert np.abs(exact).max() > 0.2
     # the maps are stored in eight bits: a difference of two has a deviation of 1 / 255 / 6^1/2 / 2 step = 0.02
     moved = np.abs(exact) > 0.05
     assert np.sqrt(np.mean((exact - differences)[moved] ** 2)) < 0.03 < 0.2 * np.sqrt(np.mean(exact[moved] ** 2))
     assert np.corrcoef(exact[moved], differences[moved])[0, 1] > 0.98
+    other = dataclasses.replace(held.scene, view=held.scene.view + np.float32([90.0, 0.0, 0.0]))
+    beside = motion_fields.make_videos(dataclasses.replace(held, scene=other), WORLD, grid[:1], truth=False)
+    np.testing.assert_array_equal(beside.maps[0, 0], videos.maps[1, 0])
+    assert not np.array_equal(videos.maps[1, 0], videos.maps[0, 0])
     motion_fields.store(tmp_path / "v.npz", videos)
     np.testing.assert_array_equal(motion_fields.restore(tmp_path / "v.npz", motion_fields.Videos).slopes, videos.slopes)
     (tmp_path / "v.npz").write_bytes(b"PK")
@@ -254,9 +258,9 @@ def test_domain_gaps_change_what_they_name_and_nothing_else():
     np.testing.assert_allclose(twice.scene.x.mean(0), held.scene.x.mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="domain gap"):
         motion_gaps.altered(held, WORLD, "sound")
-    plain = np.full((1, 2, 24, 24, 3), 100, np.uint8)
+    plain = np.full((1, 1, 2, 24, 24, 3), 100, np.uint8)
     made = motion_gaps.smaller(motion_fields.Videos(plain, np.ones(plain.shape, np.float16), 0.0), 16)
-    assert made.maps.shape == (1, 2, 16, 16, 3) and (made.maps == 100).all()
+    assert made.maps.shape == (1, 1, 2, 16, 16, 3) and (made.maps == 100).all()
     np.testing.assert_allclose(made.slopes, 1.0, rtol=1e-3)
     about = [("s0", "gap_none", 0.1), ("s1", "gap_none", 0.3), ("s0", "gap_light", 0.3), ("s1", "gap_light", 0.4)]
     rows = [dict(scene=s, asked=gap, method="posterior_text", error=e) for s, gap, e in about]
@@ -313,8 +317,8 @@ def test_failures_are_listed_worst_first_and_plotted(tmp_path):
     errors = {"outcome_match": (0.2, 0.4, 0.9), "posterior_frames": (0.5,), "constant": (1.0,)}
     rows = [about | dict(method=m, error=e, answer=4.5 + e) for m, found in errors.items() for e in found]
     rng = np.random.default_rng(0)
-    maps = rng.integers(0, 255, (4, 4, 16, 16, 3), np.uint8)
-    drawn = motion_fields.Videos(maps, np.zeros((3, 4, 16, 16, 3), np.float16), 0.0)
+    maps = rng.integers(0, 255, (2, 4, 4, 16, 16, 3), np.uint8)
+    drawn = motion_fields.Videos(maps, np.zeros((2, 3, 4, 16, 16, 3), np.float16), 0.0)
     (tmp_path / "fields").mkdir()
     motion_fields.store(tmp_path / "fields" / f"{held.name}.videos.npz", drawn)
     motion_pictures.write(rows, [held], {held.name: "a soft ball"}, tmp_path, 0.3)
@@ -456,22 +460,25 @@ def test_the_evaluation_runs_with_a_random_prior_and_goes_on_where_it_was(tmp_pa
     assert (tmp_path / "out" / "answers.png").exists()
 
 
-def test_other_appearances_show_the_same_motion_in_other_colours_and_mirrored():
+def test_other_appearances_show_the_same_motion_in_other_colours_from_another_side_and_mirrored():
     held = motion_scenes.draw(3, "flat", "elastic", WORLD)
     rng = np.random.default_rng(0)
-    maps, slopes = 0.1 + 0.2 * rng.random((3, 4, 16, 16, 3)), rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float16)
+    maps = 0.1 + 0.2 * rng.random((2, 3, 4, 16, 16, 3))
+    slopes = rng.normal(size=(2, 2, 4, 16, 16, 3)).astype(np.float16)
     videos = motion_fields.Videos(np.round(255 * maps).astype(np.uint8), slopes, 0.0)
     shown = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos, 4)
     assert len({s.colour for s in shown}) == 4
     (alone,) = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos)
     np.testing.assert_array_equal(shown[0].video, alone.video)
-    view, maps = jnp.asarray(held.scene.view), jnp.asarray(videos.maps / 255.0, jnp.float32)
+    turn = np.float32([90.0, 0.0, 0.0])
     for n, (seen, how) in enumerate(zip(shown, motion_looks.appearances(held, 4))):
+        view, slope = held.scene.view + (n % 2) * turn, slopes[n % 2, 0]
+        maps = jnp.asarray(videos.maps[n % 2] / 255.0, jnp.float32)
         back = lambda clip, n=n: clip[..., ::-1, :] if n % 2 else clip
-        drawn = lambda maps, how=how: paint(maps, view, how.look)
+        drawn = lambda maps, how=how, view=view: paint(maps, view, how.look)
         np.testing.assert_allclose(back(seen.video)[1], drawn(maps[1]), atol=1e-6)
         np.testing.assert_allclose(back(seen.true), drawn(maps[-1]), atol=1e-6)
-        step = 1e-3 * jnp.asarray(slopes[0], jnp.float32)
+        step = 1e-3 * jnp.asarray(slope, jnp.float32)
         between = (drawn(maps[0] + step) - drawn(maps[0] - step)) / 2e-3
         np.testing.assert_allclose(back(seen.slope)[0], between, atol=2e-3)
 
@@ -480,7 +487,9 @@ def test_the_pull_of_a_reference_is_that_of_the_true_video(tmp_path):
     held = motion_scenes.draw(0, "flat", "elastic", WORLD)
     rng = np.random.default_rng(0)
     videos = motion_fields.Videos(
-        rng.integers(0, 255, (3, 4, 16, 16, 3), np.uint8), rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float16), 0.0
+        rng.integers(0, 255, (1, 3, 4, 16, 16, 3), np.uint8),
+        rng.normal(size=(1, 2, 4, 16, 16, 3)).astype(np.float16),
+        0.0,
     )
     (shown,) = motion_looks.in_colour(held, np.array([4.0, 5.0]), videos)
     prior = load_prior(tiny_prior(tmp_path / "prior.safetensors"))
