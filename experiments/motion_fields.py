@@ -59,6 +59,13 @@ class Videos:
     slopes: np.ndarray  # d maps / d coordinate, maps in 0..1 (V, K, T, H, W, 3) float16
     seconds: float
 
+    def __post_init__(self):
+        if self.maps.ndim != 6 or self.slopes.ndim != 6:
+            raise ValueError(
+                "videos need maps and slopes of six axes (view, candidate, frame, row, column, channel), got shapes "
+                f"{self.maps.shape} and {self.slopes.shape}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:

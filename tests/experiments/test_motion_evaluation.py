@@ -95,6 +95,9 @@ def test_stored_slopes_agree_with_finite_differences(tmp_path):
     assert not np.array_equal(videos.maps[1, 0], videos.maps[0, 0])
     motion_fields.store(tmp_path / "v.npz", videos)
     np.testing.assert_array_equal(motion_fields.restore(tmp_path / "v.npz", motion_fields.Videos).slopes, videos.slopes)
+    np.savez(tmp_path / "v.npz", maps=videos.maps[0], slopes=videos.slopes[0], seconds=0.0)  # of one view alone
+    with pytest.raises(ValueError, match=r"need maps and slopes of six axes .*; delete it to make it again"):
+        motion_fields.restore(tmp_path / "v.npz", motion_fields.Videos)
     (tmp_path / "v.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match="delete it to make it again"):
         motion_fields.restore(tmp_path / "v.npz", motion_fields.Videos)
