@@ -4,7 +4,7 @@
         --config.start=runs/prior/prior.safetensors --workdir=runs/prior_captions
 
 Hardware: four CPU cores, 0.5 s a step (AMD EPYC) to 0.9 s, one to two hours. Expected: loss in metrics.jsonl falls from
-1.3, worse than a guess among three, and held_out_caption_loss ends near 0.45; what it yields draws no more
+1.3, worse than a guess among three, and held_out_caption_loss ends near 0.4; what it yields draws no more
 (held_out_loss). The shipped weights began at those of an earlier training: see their card.
 """
 
