@@ -224,6 +224,7 @@ def _placed(leaf: names.Leaf, read: Callable, target: jax.ShapeDtypeStruct, shar
             else:
                 part[...] = tensor[tuple(slice(*b) for b in bounds)]
     arrays = [jax.device_put(parts[key(index)], device) for device, index in indices.items()]
+    jax.block_until_ready(arrays)  # a copy under way keeps the leaf, while the next one is read
     return jax.make_array_from_single_device_arrays(target.shape, sharding, arrays)
 
 
