@@ -46,9 +46,9 @@ class Field:
 VIEWS = 2  # in which a video model is shown a motion: one alone hides what the body does along it
 
 
-def turned(view: Any, count: int = VIEWS) -> np.ndarray:
-    """A camera (azimuth and elevation [degree], distance [m]) and others, each a quarter turn on: (count, 3)."""
-    return np.asarray(view, np.float32) + np.outer(90.0 * np.arange(count), [1.0, 0.0, 0.0]).astype(np.float32)
+def turned(view: Any, count: int = VIEWS) -> Any:
+    """A camera (azimuth and elevation [degree], distance [m]) (3,) and others, each a quarter turn on: (count, 3)."""
+    return view + np.outer(90.0 * np.arange(count), [1.0, 0.0, 0.0]).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
