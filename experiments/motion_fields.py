@@ -120,6 +120,27 @@ def make_field(held: HeldOut, world: clips.World, grid: np.ndarray, truth: bool 
     return Field(np.asarray(grid), table, np.asarray([int(code) for _, code in rows]), time.monotonic() - began)
 
 
+def maps_from(
+    views: Any, scene: clips.ClipScene, world: clips.World, name: str, path: Any, **options: Any
+) -> jax.Array:
+    """Maps of one motion in each view: (V, T, H, W, 3).
+
+    Args:
+        views: cameras, see `turned` (V, 3).
+        scene: what is drawn.
+        world: sizes.
+        name: of its law.
+        path: positions (T, N, 3), deformation gradients (T, N, 3, 3) and times (T,).
+        options: of `clips.frame_maps`.
+    """
+
+    def seen(view):
+        shown = dataclasses.replace(scene, view=view)
+        return jax.lax.map(lambda a: clips.frame_maps(shown, world, name, *a, **options), path)
+
+    return jax.lax.map(seen, views)
+
+
 @functools.partial(jax.jit, static_argnames=("world", "steps", "name"))
 def _video(law, tangent, others, particles, boundaries, scene, views, *, world, steps, name):
     times = jnp.arange(world.frames) / world.fps
@@ -129,12 +150,7 @@ def _video(law, tangent, others, particles, boundaries, scene, views, *, world, 
         moved = mpm.simulate((law, *others), particles, acting, world.config(steps), save=("x", "F"))
         eye = jnp.broadcast_to(jnp.eye(3), (1, len(particles.x), 3, 3))
         path = (jnp.concatenate([particles.x[None], moved.x]), jnp.concatenate([eye, moved.F]), times)
-
-        def seen(view):
-            shown = dataclasses.replace(scene, view=view)
-            return jax.lax.map(lambda a: clips.frame_maps(shown, world, name, *a, gradient="forward"), path)
-
-        return jax.lax.map(seen, views)
+        return maps_from(views, scene, world, name, path, gradient="forward")
 
     return jax.jvp(maps_of, (law,), (tangent,))
 

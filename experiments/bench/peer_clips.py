@@ -10,7 +10,6 @@ are there, and poked ones, are passed over. Derivatives of the videos are differ
 
 # mypy: ignore-errors
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import taichi as ti
 
 from experiments.bench.taichi_transfer import gather, neo_hookean, scatter
-from experiments.motion_fields import Field, Videos, coordinates, store, turned
+from experiments.motion_fields import Field, Videos, coordinates, maps_from, store, turned
 from experiments.motion_scenes import PEER, draw
 from jaxphys.language.captions import OUTCOMES
 from jaxphys.scenes import clips
@@ -106,11 +105,7 @@ def main() -> int:
 
     @jax.jit
     def maps_of(scene, x, F):
-        def seen(view):
-            shown = dataclasses.replace(scene, view=view)
-            return jax.lax.map(lambda a: clips.frame_maps(shown, world, "neo_hookean", *a), (x, F, times))
-
-        drawn = jax.lax.map(seen, turned(scene.view))
+        drawn = maps_from(turned(scene.view), scene, world, "neo_hookean", (x, F, times))
         return jnp.round(jnp.clip(drawn, 0.0, 1.0) * 255.0).astype(jnp.uint8), measure(x, world.fps)
 
     for number in range(options.scenes):
