@@ -14,16 +14,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import multiprocessing
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from experiments import motion_classes, motion_first_seed, motion_gaps, motion_pairs, motion_pictures, motion_temper
 from experiments import motion_end_to_end as end_to_end
@@ -35,6 +33,7 @@ from experiments.motion_fields import VIEWS, Field, field_of, videos_of
 from experiments.motion_looks import in_colour
 from experiments.motion_scenes import HeldOut, draw, manifest
 from experiments.motion_summary import NEAR, summary, table
+from experiments.processes import call_all
 from experiments.report import read_json, write_json, write_report
 from jaxphys.diffusion.prior_files import Prior, load_prior
 from jaxphys.language import captions
@@ -182,8 +181,15 @@ def world_of(config) -> clips.World:
 load_once = functools.cache(load_prior)
 
 
+@functools.lru_cache(maxsize=1)
+def forget_programs(kind: str, material: str) -> None:
+    """Lets go of the programs of the kind of scene before: each maps memory, and a process has few maps (65,530)."""
+    jax.clear_caches()
+
+
 def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     """Stores what there is of one scene: its candidates, and with a prior its answers."""
+    forget_programs(*scene[1:])
     world = world_of(config)
     held, fields = draw(*scene, world), folder / "fields"
     prior, reader = (load_once(weights) if weights else None for weights in weights_of(config).values())
@@ -212,31 +218,6 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
         write_json(paths["contrast"], {"rows": follow(held, contrast, field.grid, reader, ("contrast",), config)})
 
 
-def take_core(cores: Any) -> None:
-    """Binds a process to the next core."""
-    core = cores.get()
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-
-
-def answer_all(folder: Path, config, scenes: list[HeldOut]) -> None:
-    """`answer` of every scene, on all cores or in this process."""
-    todo, call = [(h.number, h.kind, h.material) for h in scenes], functools.partial(answer, folder, config)
-    if config.processes == 1:
-        for scene in tqdm(todo, unit="scene", file=sys.stdout):
-            call(scene)
-        return
-    everywhere: list = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-    count = config.processes or (len(everywhere) if everywhere[0] is not None else os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    for k in range(count):
-        cores.put(everywhere[k % len(everywhere)])
-    with context.Pool(count, take_core, (cores,)) as pool:
-        for _ in tqdm(pool.imap_unordered(call, todo), total=len(todo), unit="scene", file=sys.stdout):
-            pass
-
-
 def run(config, workdir: str | Path) -> dict:
     """Everything that is not there yet, then the report."""
     folder = Path(workdir)
@@ -252,7 +233,8 @@ def run(config, workdir: str | Path) -> dict:
     if not config.prior:
         posteriors = "" if config.reader else " and every posterior"
         print(f"NO PRIOR (config.prior is empty): skipped are {', '.join(config.methods)}{posteriors}")
-    answer_all(folder, config, scenes)
+    todo = [(h.number, h.kind, h.material) for h in scenes]
+    call_all(functools.partial(answer, folder, config), todo, config.processes, "scene")
     trained, alone, about = baselines(config, sorted({h.material for h in scenes}))
     rows, classes, pairs, heard, heard_once, seconds, said = [], [], [], [], [], [], {}
     for held in scenes:
