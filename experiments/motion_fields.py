@@ -176,6 +176,16 @@ def make_videos(
     return Videos(np.stack(maps, 1), np.stack(slopes[: len(grid)], 1), time.monotonic() - began)
 
 
+@functools.partial(jax.jit, static_argnames=("world", "action", "name", "steps"))
+def _drawn(scene, views, *, world, action, name, steps):
+    moved = clips.simulate_scene(scene, world, action, steps)
+    x = jnp.concatenate([scene.x[None], moved.x])
+    F = jnp.concatenate([jnp.broadcast_to(jnp.eye(3), (1, *moved.F.shape[1:])), moved.F])
+    maps = maps_from(views, scene, world, name, (x, F, jnp.arange(world.frames) / world.fps))
+    code = jnp.where(jnp.isfinite(maps).all(), moved.status.code, 9)
+    return jnp.round(jnp.clip(maps, 0.0, 1.0) * 255.0).astype(jnp.uint8), measure(x, world.fps), code
+
+
 def draw_laws(held: HeldOut, world: clips.World, laws: Sequence[tuple[str, Any]]) -> Drawn:
     """Simulates and draws the body of a scene with other laws.
 
@@ -184,17 +194,15 @@ def draw_laws(held: HeldOut, world: clips.World, laws: Sequence[tuple[str, Any]]
         world: sizes.
         laws: name (a key of `mpm.materials.LAWS`) and law of each candidate.
     """
-    began, rows = time.monotonic(), []
+    began, rows, views = time.monotonic(), [], turned(held.scene.view)
     # actions that put nothing into the scene share a program
     action = held.action if held.action in clips.ARRANGEMENT else "dropped"
     for name, law in laws:
         scene = dataclasses.replace(held.scene, law=law)
         steps = clips.substeps(scene, world, action)
-        views = [dataclasses.replace(scene, view=view) for view in turned(scene.view)]
-        stack = jax.tree.map(lambda *a: np.stack(a), *views)
-        rows.append(jax.device_get(clips.make_clips(stack, world=world, action=action, law=name, steps=steps)))
-    table = np.asarray([[float(getattr(found, slot)[0]) for slot in OUTCOMES] for _, found, _ in rows])
-    codes = np.asarray([int(code[0]) for _, _, code in rows])
+        rows.append(jax.device_get(_drawn(scene, views, world=world, action=action, name=name, steps=steps)))
+    table = np.asarray([[float(getattr(found, slot)) for slot in OUTCOMES] for _, found, _ in rows])
+    codes = np.asarray([int(code) for _, _, code in rows])
     return Drawn(np.stack([maps for maps, _, _ in rows], 1), table, codes, time.monotonic() - began)
 
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import motion_fields, motion_looks, motion_scenes
+from jaxphys.language import captions
 from jaxphys.scenes import clips
 from jaxphys.scenes.looks import paint
 
@@ -39,6 +41,22 @@ def test_stored_slopes_agree_with_finite_differences(tmp_path):
     (tmp_path / "v.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match="delete it to make it again"):
         motion_fields.restore(tmp_path / "v.npz", motion_fields.Videos)
+
+
+def test_candidates_of_other_laws_are_drawn_like_clips():
+    held, rng = motion_scenes.draw(3, "training", "elastic", WORLD), np.random.default_rng(0)
+    laws = [(clips.LAW[material], clips.draw_law(rng, material)) for material in ("sand", "water")]
+    drawn = motion_fields.draw_laws(held, WORLD, laws)
+    assert drawn.maps.shape == (2, 2, 4, 16, 16, 3) and (drawn.codes == 0).all()
+    for k, (name, law) in enumerate(laws):
+        scene = dataclasses.replace(held.scene, law=law)
+        other = dataclasses.replace(scene, view=scene.view + np.float32([90.0, 0.0, 0.0]))
+        stack, steps = jax.tree.map(lambda *a: np.stack(a), scene, other), clips.substeps(scene, WORLD, "dropped")
+        assert held.action not in clips.ARRANGEMENT
+        maps, outcomes, _ = clips.make_clips(stack, world=WORLD, action="dropped", law=name, steps=steps)
+        np.testing.assert_allclose(drawn.maps[:, k].astype(int), maps.astype(int), atol=1)
+        expected = [float(getattr(outcomes, slot)[0]) for slot in captions.OUTCOMES]
+        np.testing.assert_allclose(drawn.outcomes[k], expected, atol=1e-4)
 
 
 def test_other_appearances_show_the_same_motion_in_other_colours_from_another_side_and_mirrored():
