@@ -28,6 +28,7 @@ from jaxphys import language
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
 from jaxphys.methods.motion_outcomes import compare
+from jaxphys.methods.motion_posterior import balanced, even_prior
 from jaxphys.scenes import clips
 from jaxphys.scenes.outcomes import Outcomes
 
@@ -70,13 +71,23 @@ def by_outcomes(held: HeldOut, drawn: Drawn, field: Field, count: int, softness:
     return average(np.asarray(match.score, np.float64), drawn.codes == 0, count)
 
 
-def by_prior(prior: Prior, held: HeldOut, drawn: Drawn, count: int, *, draws: int, **options: Any) -> np.ndarray:
-    """Probability of each material by the prompt's material word, read by the prior in the candidates (8,)."""
+def by_prior(
+    prior: Prior, held: HeldOut, drawn: Drawn, count: int, *, draws: int, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of each material by the prompt's material word, read by the prior in the candidates (8,).
+
+    Second, where every material word is as likely as any other, all candidates together: see `balanced`.
+    """
     sound = drawn.codes == 0
-    shares = guided.read_material(prior, blind(held), in_colour_alone(held, drawn.maps[:, sound], draws), **options)
-    score = np.zeros(len(sound))
-    score[sound] = shares[:, list(captions.NAMED["material"]).index(held.material)]
-    return average(score, sound, count)
+    weights = even_prior([MATERIALS[k] for k in labels(count)[sound]])
+    shown = in_colour_alone(held, drawn.maps[:, sound], draws)
+    found = guided.read_material(prior, blind(held), shown, weights, **options)
+    said, shares = list(captions.NAMED["material"]).index(held.material), []
+    for posterior in (found, balanced(found, prior=weights)):
+        score = np.zeros(len(sound))
+        score[sound] = np.asarray(posterior.words)[:, said]
+        shares.append(average(score, sound, count))
+    return shares[0], shares[1]
 
 
 def by_proposal(sentence: str) -> np.ndarray:
@@ -118,8 +129,8 @@ def decisions(folder: Path, held: HeldOut, field: Field, prior: Prior | None, co
     rows = [decision(held, "outcomes", measured)]
     if prior is not None:
         options = dict(window=(config.window_low, config.window_high), known=1, levels=config.levels)
-        heard = by_prior(prior, held, drawn, count, draws=config.draws, seed=config.seeds[0], **options)
-        rows.append(decision(held, "prior", heard))
+        heard, even = by_prior(prior, held, drawn, count, draws=config.draws, seed=config.seeds[0], **options)
+        rows += [decision(held, "prior", heard), decision(held, "prior_balanced", even)]
         both = heard * (measured + 1e-3)
         rows.append(decision(held, "prior_and_outcomes", both / both.sum()))
     return rows

@@ -22,7 +22,7 @@ from jaxphys.diffusion.prior_files import Prior
 from jaxphys.diffusion.protocol import Condition
 from jaxphys.language import captions
 from jaxphys.methods.motion_heads import Heads
-from jaxphys.methods.motion_posterior import log_likelihoods, posterior_of
+from jaxphys.methods.motion_posterior import CaptionPosterior, balanced, log_likelihoods, posterior_of
 from jaxphys.methods.motionphysics import GuidanceConfig, Guide, Prompt, guidance, recipe
 from jaxphys.scenes.clips import SCALARS
 
@@ -213,13 +213,15 @@ def word_weights(
     levels: int,
     seed: int,
     heard: dict | None = None,
+    even: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
 
     The noise is drawn once in each appearance, of which there must be two at least.
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
     of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
-    of a scene in a slot, for other captions of the same scene.
+    of a scene in a slot, for other captions of the same scene. Words that the candidates share evenly may be `even`:
+    see `balanced`.
     """
     slots = named_slots(held, caption)
     if not slots:
@@ -235,9 +237,9 @@ def word_weights(
             key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
             texts = [word_texts(prior, held, view, caption, slot) for view in shown]
             heard[asked] = _posterior(guide, shown, texts, key, config=config, levels=levels)
-        found, k = heard[asked], words.index(caption[slot])
-        log_weight += np.log(np.maximum(found.candidates[:, k].astype(np.float64), 1e-30))
-        sure.append(found.words[:, k])
+        found, k = balanced(heard[asked]) if even else heard[asked], words.index(caption[slot])
+        log_weight += np.log(np.maximum(np.asarray(found.candidates[:, k], np.float64), 1e-30))
+        sure.append(np.asarray(found.words[:, k]))
     best = int(np.argmax(log_weight))
     return log_weight, float(np.mean([s[best] for s in sure]))
 
@@ -264,22 +266,31 @@ def _heard_once(guide: Any, videos, texts, key, *, config, levels):
     return log_likelihoods(guide, videos, Condition(texts), config, levels=levels, draws=1, batch=batch, key=key)
 
 
-def _posterior(guide: Guide, shown: Sequence[Shown], texts: Sequence[jax.Array], key, **options: Any):
+def _posterior(
+    guide: Guide, shown: Sequence[Shown], texts: Sequence[jax.Array], key, prior: Any = None, **options: Any
+):
     """The posterior over texts (C, L, D), told in the words of each appearance."""
     keys = jax.random.split(key, len(shown))
     once = [_heard_once(guide, s.video, t, k, **options) for s, t, k in zip(shown, texts, keys)]
-    return jax.device_get(posterior_of(jnp.concatenate(once)))
+    return jax.device_get(posterior_of(jnp.concatenate(once), prior=prior))
 
 
 def read_material(
-    prior: Prior, held: HeldOut, shown: Sequence[Shown], *, window, known: int, levels: int, seed: int
-) -> np.ndarray:
-    """p(candidate | material word) for candidates of several materials (K, 8), words in the captions' order."""
+    prior: Prior,
+    held: HeldOut,
+    shown: Sequence[Shown],
+    weights: np.ndarray,
+    *,
+    window,
+    known: int,
+    levels: int,
+    seed: int,
+) -> CaptionPosterior:
+    """Which material word each candidate shows, for candidates of several materials; words in the captions' order."""
     net, floor = prior.config.dit, prior.config.min_time
     config = recipe("reconstruction", net, floor=floor, window=window, known=known, draws=1)
     named = {s: w for s, w in held.named().items() if s != "material"}
     of = lambda word, colour: condition_of(prior, held, named | {"material": word}, colour).text
     texts = [jnp.stack([of(word, view.colour) for word in captions.NAMED["material"]]) for view in shown]
     guide = Guide(denoiser=prior.params["dit"])
-    found = _posterior(guide, shown, texts, jax.random.key(seed), config=config, levels=levels)
-    return np.asarray(found.candidates, np.float64)
+    return _posterior(guide, shown, texts, jax.random.key(seed), prior=weights, config=config, levels=levels)

@@ -381,7 +381,8 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
         assert 0.0 <= found[f"outcome_training_elastic_{method}_median"] <= 2.0, method
-    assert 0.0 <= found["property_training_elastic_posterior_text_median"] <= 2.0
+    for method in ("posterior_text", "posterior_text_balanced", "posterior_frames_balanced"):
+        assert 0.0 <= found[f"property_training_elastic_{method}_median"] <= 2.0, method
     for method in ("reference", "reconstruction", "lmd_published"):
         for search in ("exact", "released"):
             assert 0.0 <= found[f"loop_training_elastic_{method}_{search}_median"] <= 2.0
@@ -393,7 +394,7 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
         assert len(other) == len(fixed) == count and other != fixed, asked
     assert found["outcome_training_elastic_posterior_frames_first_seed_scenes_count"] == 2  # one is asked so alone
     assert 0.0 <= found["property_training_metal_posterior_frames_order_right"] <= 1.0
-    for judge in ("outcomes", "prior", "prior_and_outcomes"):
+    for judge in ("outcomes", "prior", "prior_balanced", "prior_and_outcomes"):
         assert 0.0 <= found[f"class_{judge}_metal_share"] <= 1.0, judge
     for judge in ("outcome_match", "posterior_frames"):
         assert 0.0 <= found[f"pair_metal_{judge}_yield_stress_error_median"] <= 2.5, judge
