@@ -81,11 +81,6 @@ def read(held: HeldOut, asked: Asked, reader: Prior, config) -> tuple[list[dict]
                 belief, sure = guided.read_words(reader, held, asked.shown, caption, known=known, **options)
                 more = dict(seed=seed, confidence=sure, first_change=asked.change)
                 rows.append(row(held, name, about, target, belief, **more))
-                if about == "property":  # whose words share the range evenly, as the candidates do
-                    belief, sure = guided.read_words(
-                        reader, held, asked.shown, caption, known=known, even=True, **options
-                    )
-                    rows.append(row(held, f"{name}_balanced", about, target, belief, **(more | {"confidence": sure})))
     return rows, guided.as_heard(heard, asked.questions[0][1], asked.change)
 
 

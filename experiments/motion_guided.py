@@ -22,7 +22,7 @@ from jaxphys.diffusion.prior_files import Prior
 from jaxphys.diffusion.protocol import Condition
 from jaxphys.language import captions
 from jaxphys.methods.motion_heads import Heads
-from jaxphys.methods.motion_posterior import CaptionPosterior, balanced, log_likelihoods, posterior_of
+from jaxphys.methods.motion_posterior import CaptionPosterior, log_likelihoods, posterior_of
 from jaxphys.methods.motionphysics import GuidanceConfig, Guide, Prompt, guidance, recipe
 from jaxphys.scenes.clips import SCALARS
 
@@ -213,15 +213,13 @@ def word_weights(
     levels: int,
     seed: int,
     heard: dict | None = None,
-    even: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Log-likelihood of the candidates by the words that name a property or an outcome, (K,).
 
     The noise is drawn once in each appearance, of which there must be two at least.
     In each such slot the words compete, the others staying unsaid; the slots count as independent. Also the confidence
     of the posterior: the mean probability of the word that the best candidate shows. `heard` keeps what was heard
-    of a scene in a slot, for other captions of the same scene. Words that the candidates share evenly may be `even`:
-    see `balanced`.
+    of a scene in a slot, for other captions of the same scene.
     """
     slots = named_slots(held, caption)
     if not slots:
@@ -237,9 +235,9 @@ def word_weights(
             key = jax.random.fold_in(jax.random.key(seed), SLOT[slot])
             texts = [word_texts(prior, held, view, caption, slot) for view in shown]
             heard[asked] = _posterior(guide, shown, texts, key, config=config, levels=levels)
-        found, k = balanced(heard[asked]) if even else heard[asked], words.index(caption[slot])
-        log_weight += np.log(np.maximum(np.asarray(found.candidates[:, k], np.float64), 1e-30))
-        sure.append(np.asarray(found.words[:, k]))
+        found, k = heard[asked], words.index(caption[slot])
+        log_weight += np.log(np.maximum(found.candidates[:, k].astype(np.float64), 1e-30))
+        sure.append(found.words[:, k])
     best = int(np.argmax(log_weight))
     return log_weight, float(np.mean([s[best] for s in sure]))
 
