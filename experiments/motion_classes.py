@@ -83,9 +83,9 @@ def by_prior(
     shown = in_colour_alone(held, drawn.maps[:, sound], draws)
     found = guided.read_material(prior, blind(held), shown, weights, **options)
     said, shares = list(captions.NAMED["material"]).index(held.material), []
-    for posterior in (found, balanced(found, prior=weights)):
+    for words in (found.words, np.exp(balanced(np.log(np.maximum(found.words, 1e-30)), prior=weights))):
         score = np.zeros(len(sound))
-        score[sound] = np.asarray(posterior.words)[:, said]
+        score[sound] = words[:, said]
         shares.append(average(score, sound, count))
     return shares[0], shares[1]
 

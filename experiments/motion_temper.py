@@ -1,4 +1,4 @@
-"""The prior's posterior at another temperature, and from half of the candidates: how much of what it hears is so.
+"""The prior's posterior at another temperature, from half of the candidates, and with balanced words of a property.
 
 The log-likelihoods that the prior gave are stored, so that the posterior of `methods.motion_posterior` is had again at
 no cost. The temperature is the one under which the hidden values are likeliest, fitted on the scenes like the training
@@ -14,23 +14,31 @@ from scipy.special import log_softmax
 
 from experiments.motion_answers import row
 from experiments.motion_first_seed import FIRST_SEED, METHOD
-from experiments.motion_scenes import HeldOut
+from experiments.motion_scenes import WORDS_OF, HeldOut
 from experiments.motion_words import FINE, Belief
 from jaxphys.language import captions
+from jaxphys.methods.motion_posterior import balanced
 
 Heard = tuple[HeldOut, np.ndarray, list[dict]]  # a scene, its candidates and what the prior heard
 TEMPERATURES = 2.0 ** np.arange(-3, 9, 0.5)
 
 
+def log_words(one: dict, temperature: float = 1.0) -> np.ndarray:
+    """log p(word | candidate) of what was heard in one slot (K, words)."""
+    mean = np.asarray(one["log_likelihood"], np.float64) / temperature
+    error = np.asarray(one["error"], np.float64)[:, None] / temperature
+    return log_softmax(mean / np.sqrt(1.0 + np.pi / 8.0 * error**2), axis=1)
+
+
 def belief(held: HeldOut, grid: np.ndarray, heard: Sequence[dict], temperature: float) -> Belief:
     """The belief from what was heard in the slots of one caption, with one seed and as many first frames."""
-    log_weight = np.zeros(len(grid))
-    for one in heard:
-        mean = np.asarray(one["log_likelihood"], np.float64) / temperature
-        error = np.asarray(one["error"], np.float64)[:, None] / temperature
-        log_words = log_softmax(mean / np.sqrt(1.0 + np.pi / 8.0 * error**2), axis=1)
-        said = list(captions.SLOTS[one["slot"]]).index(one["said"][one["slot"]])
-        log_weight += log_softmax(log_words[:, said])
+    said = [(log_words(one, temperature), one["slot"], one["said"][one["slot"]]) for one in heard]
+    return belief_of(held, grid, said)
+
+
+def belief_of(held: HeldOut, grid: np.ndarray, said: Sequence[tuple[np.ndarray, str, str]]) -> Belief:
+    """The belief from log p(word | candidate) (K, words), slot and the word that was said, one of each slot."""
+    log_weight = sum(log_softmax(words[:, list(captions.SLOTS[slot]).index(word)]) for words, slot, word in said)
     fine = np.interp(np.linspace(*held.ends, FINE), grid, log_weight)
     return Belief.of(held.ends, np.exp(fine - fine.max()))
 
@@ -64,8 +72,26 @@ def fitted(scenes: Sequence[Heard], frames: bool) -> float:
     return float(TEMPERATURES[int(np.argmax(means))])
 
 
+def balanced_rows(scenes: Sequence[Heard]) -> list[dict]:
+    """The answers to words of a property, each as likely as any other over all candidates together (`balanced`).
+
+    The words share the range of the unknown evenly, as the candidates do.
+    """
+    rows = []
+    for held, grid, heard in scenes:
+        for one in heard:
+            if one["slot"] in one["said"] or one["slot"] != WORDS_OF.get(held.material):
+                continue
+            name, scale = METHOD if one["known"] else "posterior_text", captions.SCALES[one["slot"]]
+            even = np.asarray(balanced(log_words(one)), np.float64)
+            for word in scale.values:
+                found = belief_of(held, grid, [(even, one["slot"], word)])
+                rows.append(row(held, f"{name}_balanced", "property", scale.centre(word), found, seed=one["seed"]))
+    return rows
+
+
 def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int) -> tuple[list[dict], dict[str, float]]:
-    """The answers at the fitted temperature, those from every other candidate, and the temperatures.
+    """The answers at the fitted temperature, from every other candidate and of balanced words, and the temperatures.
 
     Args:
         scenes: each with its candidates and what the prior heard.
@@ -74,7 +100,7 @@ def rows_of(scenes: Sequence[Heard], more: Sequence[Heard], seed: int) -> tuple[
     """
     of_first = lambda heard: [one for one in heard if one["seed"] == seed and one["known"] > 0]
     once = [(held, grid, of_first(heard)) for held, grid, heard in (*scenes, *more) if held.is_like_training]
-    rows, temperatures = [], {}
+    rows, temperatures = balanced_rows(scenes), {}
     for name, own, frames in (
         ("posterior_text", scenes, False),
         (METHOD, scenes, True),

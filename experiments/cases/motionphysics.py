@@ -6,7 +6,8 @@ fixed beforehand. A figure that the report lacks, because there was no prior or 
 Property captions: error against the centre of the word. Outcome captions: error in decades against the hidden value.
 "Reachable" is the greatest share within 0.3 decades that the posterior itself expects of any answer: where it is below
 the bar, the words of the captions do not hold what the bar asks for. The contrast was added when the misses of the
-reconstruction were known, and is held against the same bars. Seconds on one core.
+reconstruction were known, the balanced posterior when those of the posterior were; both are held against the same
+bars, beside what they are to mend. Seconds on one core.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ CHECKS = {
     f"{PROPERTY}_posterior_frames_bin_right": (">=", 0.85),
     f"{PROPERTY}_posterior_text_median": ("<=", 0.25),
     f"{PROPERTY}_posterior_text_bin_right": (">=", 0.65),
+    f"{PROPERTY}_posterior_frames_balanced_median": ("<=", 0.15),
+    f"{PROPERTY}_posterior_frames_balanced_bin_right": (">=", 0.85),
+    f"{PROPERTY}_posterior_text_balanced_median": ("<=", 0.25),
+    f"{PROPERTY}_posterior_text_balanced_bin_right": (">=", 0.65),
     # outcome captions
     "regression_elastic_words_explain": ("<=", 0.7),
     f"{LIKE}_posterior_text_scenes_count": (">=", 48),
@@ -56,6 +61,7 @@ CHECKS = {
     # the other materials
     "least_scenes_of_another_material_count": (">=", 8),
     "class_prior_right": (">=", 0.85),
+    "class_prior_balanced_right": (">=", 0.85),
     "class_job_right": (">=", 0.85),
     **{f"{method}_order_right_of_other_materials": (">=", 0.85) for method in ORDERED},
     "posterior_frames_order_of_words_right_of_other_materials": (">=", 0.85),

@@ -12,6 +12,7 @@ noise, so that what they share cancels too.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -153,58 +154,10 @@ def posterior_of(samples: jax.Array, *, prior: Any = None, temperature: float = 
     best = jax.lax.top_k(mean, 2)[1]
     pair = jnp.take_along_axis(samples, jnp.broadcast_to(best, (n, K, 2)), 2) / temperature
     error = jnp.std(pair[..., 0] - pair[..., 1], axis=0, ddof=1) / n**0.5
-    return _by_bayes(mean, error, _log_words(mean, error), alive, prior)
-
-
-def balanced(posterior: CaptionPosterior, *, prior: Any = None, rounds: int = 1000) -> CaptionPosterior:
-    """The posterior under which every caption is as likely as any other, over all candidates.
-
-    Where candidates w_k stand for all that the captions tell apart, and each caption is said as often (words that share
-    a range evenly, candidates evenly over it), the law of total probability asks for
-
-        sum_k w_k p(c | z_k) = 1 / C,    p(c | z_k) ~ exp(log p(z_k | c) + b_c)
-
-    A bound that is looser under one caption than under another shifts all candidates of a scene alike; b takes that
-    back. It is found by the scaling of Sinkhorn and Knopp (1967). What is left of the evidence is the order of the
-    candidates and how clearly they differ: not to be used where the candidates cover a part of the captions' range.
-
-    Args:
-        posterior: of K candidates and C captions. Candidates of confidence 0 count for nothing.
-        prior: weights of the candidates (K,); None: even.
-        rounds: of the scaling.
-
-    >>> posterior = posterior_of(jnp.log(jnp.array([[[0.9, 0.1], [0.6, 0.4]]] * 2)))
-    >>> balanced(posterior).words.mean(0).round(3).tolist()
-    [0.5, 0.5]
-    """
-    _check_samples((2, *posterior.words.shape), prior, 1.0)
-    alive = posterior.confidence > 0.0
-    weights = jnp.where(alive, _weights(posterior.words, prior), 0.0)
-    log_share = jnp.where(weights > 0.0, jnp.log(weights / jnp.maximum(weights.sum(), 1e-30)), -jnp.inf)[:, None]
-    mean, error = posterior.log_likelihood, posterior.error
-    log_words = _log_words(mean, error)  # not of the words: those of a sure candidate underflow
-
-    def once(_, b):
-        said = jax.nn.logsumexp(log_share + jax.nn.log_softmax(log_words + b, -1), axis=0)
-        return jnp.where(jnp.isfinite(said), b - said, b)
-
-    b = jax.lax.fori_loop(0, rounds, once, jnp.zeros(log_words.shape[1], log_words.dtype))
-    return _by_bayes(mean, error, jax.nn.log_softmax(log_words + b, -1), alive, prior)
-
-
-def _log_words(mean, error) -> jax.Array:
-    """log p(c | candidate), averaged over the error of its log-odds."""
-    return jax.nn.log_softmax(mean / jnp.sqrt(1.0 + np.pi / 8.0 * error[:, None] ** 2), -1)
-
-
-def _weights(words, prior) -> jax.Array:
-    return jnp.ones(len(words), words.dtype) if prior is None else jnp.asarray(prior, words.dtype)
-
-
-def _by_bayes(mean, error, log_words, alive, prior) -> CaptionPosterior:
-    """The posterior of candidates of which some are alive."""
-    weights = _weights(log_words, prior)
-    words, counted = jnp.exp(log_words), alive & (weights > 0.0)
+    log_words = jax.nn.log_softmax(mean / jnp.sqrt(1.0 + np.pi / 8.0 * error[:, None] ** 2), -1)
+    words = jnp.exp(log_words)
+    weights = jnp.ones(K, mean.dtype) if prior is None else jnp.asarray(prior, mean.dtype)
+    counted = alive & (weights > 0.0)
     # in logarithms: where all candidates show another caption, one still shows this one least badly
     log_joint = jnp.where(counted, jnp.log(jnp.where(counted, weights, 1.0)), -jnp.inf)[:, None] + log_words
     some = counted.any()
@@ -212,6 +165,53 @@ def _by_bayes(mean, error, log_words, alive, prior) -> CaptionPosterior:
         some, jax.nn.softmax(jnp.where(some, log_joint, 0.0), axis=0), (weights / weights.sum())[:, None]
     )
     return CaptionPosterior(mean, error, words, candidates, jnp.where(alive, words.max(-1), 0.0))
+
+
+def balanced(log_words: jax.Array, *, prior: Any = None, rounds: int = 1000) -> jax.Array:
+    """The captions of candidates, where each caption is as likely as any other over all candidates together.
+
+    Where candidates w_k stand for all that the captions tell apart, and each of the C captions is said as often (words
+    that share a range evenly, candidates evenly over it), the law of total probability asks for
+
+        sum_k w_k p(c | z_k) = 1 / C,    log p(c | z_k) = log_words[k, c] + b_c - const_k
+
+    A bound that is looser under one caption than under another moves all candidates of a scene alike; b takes that
+    back. It is found by the scaling of Sinkhorn and Knopp (1967). What is left of the evidence is the order of the
+    candidates and how clearly they differ: not to be used where they cover a part of what the captions tell apart.
+
+    Args:
+        log_words: log p(c | candidate), as `CaptionPosterior.words` (K, C).
+        prior: weights of the candidates (K,), 0 for one that failed; None: even.
+        rounds: of the scaling.
+
+    Returns:
+        log p(c | candidate), whose exponentials sum to 1 over the captions (K, C).
+
+    Raises:
+        ValueError: shapes that do not fit, or a weight out of range.
+
+    >>> balanced(jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]]))).argmax(1).tolist()
+    [0, 1]
+    """
+    if jnp.ndim(log_words) != 2:
+        raise ValueError(f"balanced: log_words must have shape (K, C), got {jnp.shape(log_words)}")
+    weights = jnp.ones(len(log_words)) if prior is None else jnp.asarray(prior)
+    if weights.shape != (len(log_words),):
+        raise ValueError(f"balanced: the prior must have shape {(len(log_words),)}, got {weights.shape}")
+    if is_concrete(prior) and not (np.min(weights) >= 0.0 < np.sum(weights)):
+        raise ValueError("balanced: the prior must be at least 0, and greater for one candidate")
+    return _scaled(jnp.asarray(log_words), jnp.log(weights / weights.sum()), rounds)
+
+
+@functools.partial(jax.jit, static_argnames="rounds")
+def _scaled(log_words, log_weights, rounds):
+    captions = log_words.shape[1]
+
+    def once(_, b):
+        said = jax.nn.logsumexp(log_weights[:, None] + jax.nn.log_softmax(log_words + b, -1), axis=0)
+        return b - np.log(captions) - said
+
+    return jax.nn.log_softmax(log_words + jax.lax.fori_loop(0, rounds, once, jnp.zeros_like(log_words[0])), -1)
 
 
 @pytree

@@ -246,6 +246,18 @@ def with_value(held, coordinate, number):
     return dataclasses.replace(held, number=number, scene=dataclasses.replace(held.scene, law=law))
 
 
+def test_balanced_words_of_a_property_undo_what_is_heard_of_all_candidates_alike():
+    held = motion_scenes.draw(0, "training", "elastic", WORLD)
+    grid, steps = np.linspace(*held.ends, 17), np.arange(len(captions.SLOTS["stiffness"]))
+    odds = 40.0 * np.linspace(0, 1, 17)[:, None] * steps - 4.0 * steps**2
+    about = dict(slot="stiffness", known=0, seed=0, error=np.zeros(17), said={"squash": "flat"})
+    for shift in (0.0 * steps, np.array([9.0, 0.0, -5.0, 30.0, 2.0])):
+        heard = [about | {"log_likelihood": odds + shift}, about | {"log_likelihood": odds, "slot": "squash"}]
+        rows = motion_temper.balanced_rows([(held, grid, heard)])
+        assert [r["method"] for r in rows] == ["posterior_text_balanced"] * 5
+        assert all(r["bin_right"] and r["error"] < 0.12 for r in rows), shift
+
+
 def test_what_was_heard_gives_the_posterior_and_the_temperature_of_a_witness_that_is_too_sure():
     held, rng = motion_scenes.draw(0, "training", "elastic", WORLD), np.random.default_rng(0)
     grid, words = np.linspace(*held.ends, 9), list(captions.SLOTS["squash"])
@@ -381,7 +393,8 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
         assert 0.0 <= found[f"outcome_training_elastic_{method}_median"] <= 2.0, method
-    assert 0.0 <= found["property_training_elastic_posterior_text_median"] <= 2.0
+    for method in ("posterior_text", "posterior_text_balanced", "posterior_frames_balanced"):
+        assert 0.0 <= found[f"property_training_elastic_{method}_median"] <= 2.0, method
     for method in ("reference", "reconstruction", "lmd_published"):
         for search in ("exact", "released"):
             assert 0.0 <= found[f"loop_training_elastic_{method}_{search}_median"] <= 2.0

@@ -366,24 +366,22 @@ def test_a_failed_candidate_has_no_share():
 
 
 def test_balanced_words_are_all_as_likely_and_know_no_offset_of_a_caption():
-    ladder = 4.0 * jnp.linspace(0.0, 2.0, 7)[:, None] * jnp.arange(3.0) - 2.0 * jnp.arange(3.0) ** 2 * 2.0
-    samples = jnp.stack([ladder, ladder]).at[:, 5].set(jnp.nan)
-    prior = jnp.array([1.0, 1.0, 1.0, 2.0, 1.0, 1.0, 0.0])
-    weights = prior.at[5].set(0.0) / 6.0
+    ladder = 4.0 * jnp.linspace(0.0, 2.0, 7)[:, None] * jnp.arange(3.0) - 4.0 * jnp.arange(3.0) ** 2
+    prior = jnp.array([1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0])
     shift = jnp.array([0.0, 30.0, -7.0])  # what reads every candidate of a scene alike
-    out, off = (balanced(posterior_of(s, prior=prior), prior=prior) for s in (samples, samples + shift))
-    np.testing.assert_allclose(weights @ out.words, 1.0 / 3.0, atol=1e-5)
-    np.testing.assert_allclose(out.words.sum(1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(off.candidates, out.candidates, atol=1e-4)
-    np.testing.assert_array_equal(out.candidates[5:], 0.0)
+    read = [jax.nn.log_softmax(s, -1) for s in (ladder, ladder + shift)]
+    out, off = (balanced(log_words, prior=prior) for log_words in read)
+    np.testing.assert_allclose(prior @ jnp.exp(out) / 6.0, 1.0 / 3.0, atol=1e-5)
+    np.testing.assert_allclose(jnp.exp(out).sum(1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(off, out, atol=1e-3)
     # odds of two captions between two candidates are evidence, and stay
-    odds = lambda p: jnp.log(p[0, 1] * p[4, 2] / (p[0, 2] * p[4, 1]))
-    np.testing.assert_allclose(odds(out.words), odds(posterior_of(samples).words), rtol=1e-3)
-    assert float(posterior_of(samples + shift, prior=prior).words[:5, 1].min()) > 0.99  # alone all say the second
-    dead = balanced(posterior_of(jnp.full((2, 3, 2), jnp.nan)))
-    np.testing.assert_allclose(dead.candidates, 1.0 / 3.0, rtol=1e-6)
-    with pytest.raises(ValueError, match="prior must have shape"):
-        balanced(posterior_of(samples), prior=jnp.ones(2))
+    odds = lambda p: p[0, 1] + p[4, 2] - p[0, 2] - p[4, 1]
+    np.testing.assert_allclose(odds(out), odds(read[0]), rtol=1e-4)
+    assert (read[1].argmax(1) == 1).all() and sorted(set(out.argmax(1).tolist())) == [0, 1, 2]
+    np.testing.assert_allclose(jnp.exp(balanced(read[0])).mean(0), 1.0 / 3.0, atol=1e-5)
+    refused(balanced, read[0], prior=jnp.zeros(7), match="prior must be at least 0")
+    refused(balanced, read[0], prior=jnp.ones(3), match="prior must have shape")
+    refused(balanced, read[0][0], match=r"\(K, C\)")
 
 
 def test_a_caption_that_no_candidate_shows_goes_to_the_least_bad_and_never_to_a_failed_one():
