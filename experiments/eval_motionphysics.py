@@ -142,7 +142,7 @@ def claim(folder: Path, config) -> None:
         "gap_scenes",
         "other_windows",
         "window_scenes",
-        "first_seed_scenes",
+        "first_seed",
     )
     chosen = config.to_dict()
     settings = [(folder / "fields" / "settings.json", {key: chosen[key] for key in fields} | {"views": VIEWS})]
@@ -196,7 +196,7 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     field, paths = field_of(fields, held, world, config.candidates), answers_of(folder, config, held)
     if held.is_like_training and held.number < config.loop_scenes and not paths["loop"].exists():
         write_json(paths["loop"], {"rows": in_the_loop(held, field, prior, config, world, fields)})
-    once = held.kind == "training" and held.number < config.first_seed_scenes
+    once = held.number < config.first_seed.get(f"{held.kind}_{held.material}", 0)
     if once and reader is not None and not paths["first_seed"].exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
         found = motion_first_seed.asked_of(held, field.grid, caption, videos, reader, config)
@@ -248,7 +248,7 @@ def run(config, workdir: str | Path) -> dict:
             ("guided", held.number < config.asked[f"{held.kind}_{held.material}"]),
             ("contrast", held.number < config.asked[f"{held.kind}_{held.material}"]),
             ("loop", training and held.number < config.loop_scenes),
-            ("first_seed", training and held.number < config.first_seed_scenes),
+            ("first_seed", held.number < config.first_seed.get(f"{held.kind}_{held.material}", 0)),
         ):
             if more and paths[name].exists():
                 stored = read_json(paths[name])

@@ -13,10 +13,9 @@ from experiments.motion_answers import row
 from experiments.motion_fields import Videos
 from experiments.motion_looks import in_colour
 from experiments.motion_scenes import WORDS_OF, HeldOut
+from experiments.motion_summary import FIRST_SEED, METHOD
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.language import captions
-
-METHOD, FIRST_SEED = "posterior_frames", "posterior_frames_first_seed"
 
 
 def label(window: Sequence[float]) -> str:
@@ -25,11 +24,11 @@ def label(window: Sequence[float]) -> str:
 
 
 def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior: Prior, config) -> dict:
-    """What one scene like the training clips is asked with the first seed alone, the first frames given.
+    """What one scene is asked with the first seed alone, the first frames given.
 
-    Some elastic scenes are asked in the other windows; those that the prior is not asked about with all seeds in the
-    fixed one, of outcomes, so that its calibration is that of many scenes; other materials every word of their
-    property.
+    Some elastic scenes like the training clips are asked in the other windows; elastic ones that the prior is not asked
+    about otherwise in the fixed one, of outcomes, so that its calibration, and its gain on hollow bodies, is that of
+    many scenes; other materials every word of their property.
 
     Args:
         held: scene.
@@ -47,7 +46,7 @@ def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior
     outcome = [("outcome", caption, held.truth)]
     words = [("property", held.named() | {slot: w}, scale.centre(w)) for w in scale.values] if scale else []
     elastic = held.material == "elastic"
-    if elastic and held.number < config.window_scenes:
+    if held.is_like_training and held.number < config.window_scenes:
         todo += [(label(window), tuple(window), outcome + words) for window in config.other_windows]
     if elastic and held.number >= config.asked[f"{held.kind}_{held.material}"]:
         todo.append((FIRST_SEED, fixed, outcome))
@@ -76,5 +75,5 @@ def beside(rows: Sequence[dict], config) -> list[dict]:
     own = [r for r in rows if r["method"] == METHOD and r.get("seed") == config.seeds[0]]
     fixed = label((config.window_low, config.window_high))
     out = [r | {"method": fixed} for r in own if (r["scene"], r["asked"]) in asked]
-    like = [r for r in own if (r["kind"], r["material"], r["asked"]) == ("training", "elastic", "outcome")]
-    return out + [r | {"method": FIRST_SEED} for r in like]
+    once = [r for r in own if r["asked"] == "outcome" and f"{r['kind']}_elastic" in config.first_seed]
+    return out + [r | {"method": FIRST_SEED} for r in once if r["material"] == "elastic"]

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from experiments.motion_answers import row
-from experiments.motion_first_seed import FIRST_SEED, METHOD
 from experiments.motion_scenes import WORDS_OF, HeldOut
+from experiments.motion_summary import FIRST_SEED, METHOD
 from experiments.motion_words import FINE, Belief
 from jaxphys.language import captions
 from jaxphys.methods.motion_posterior import balanced

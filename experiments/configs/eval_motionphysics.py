@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
                 dict(
                     training_elastic=160,
                     flat_elastic=24,
-                    hollow_elastic=24,
+                    hollow_elastic=160,
                     shape_elastic=24,
                     splat_elastic=24,
                     fast_elastic=24,
@@ -63,6 +63,19 @@ def get_config() -> ConfigDict:
                     training_water=8,
                 )
             ),
+            first_seed=ConfigDict(  # kind_material -> of how many the reader is asked with the first seed at least
+                dict(
+                    training_elastic=160,
+                    hollow_elastic=160,
+                    training_metal=8,
+                    training_sand=8,
+                    training_foam=8,
+                    training_plasticine=8,
+                    training_newtonian=8,
+                    training_non_newtonian=8,
+                    training_water=8,
+                )
+            ),
             # of guidance by the prior; the reader's is the contrast
             methods=("sds", "mds", "lmd_published", "lmd_tuned", "reconstruction", "reference"),
             property_scenes=20,  # elastic scenes that are asked for every stiffness word
@@ -77,7 +90,6 @@ def get_config() -> ConfigDict:
             window_high=0.98,
             other_windows=((0.3, 0.8), (0.3, 0.98), (0.85, 0.98)),  # what the fixed one is worth, beside it
             window_scenes=20,  # elastic training-like scenes that are asked in these
-            first_seed_scenes=160,  # ... that are asked with the first seed at least, of outcomes
             known=4,  # first frames that are given
             levels=5,
             draws=2,

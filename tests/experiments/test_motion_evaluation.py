@@ -153,6 +153,11 @@ def test_figures_of_answers():
     assert found[f"{name}_coverage_80_low"] < 0.7 < 0.9 < found[f"{name}_coverage_80_high"]
     assert found[f"{name}_gain_over_regression_low"] > 0.2
     assert found["outcome_training_elastic_regression_order_right"] == 1.0
+    hollow = [r | dict(kind="hollow", scene=f"hollow_elastic_{n:04d}") for n, r in enumerate(rows[::2])]
+    found = motion_summary.summary([r | dict(error=4.4 - 4.2) for r in hollow])
+    assert found["outcome_hollow_elastic_outcome_match_scenes_count"] == 40
+    assert found["outcome_new_elastic_outcome_match_scenes_count"] == motion_summary.EACH  # as of every other new kind
+    assert found["outcome_new_elastic_outcome_match_median"] == 0.2 < 4.4 - 4.2
 
 
 def test_the_class_whose_candidates_do_what_was_seen_wins_however_many_of_them_failed():
@@ -327,7 +332,7 @@ def small(**changes):
     )
     config.update(dict(seeds=(0,), property_scenes=0, class_scenes=0, loop_scenes=0, processes=1))
     config.update(dict(pair_scenes=0, gap_scenes=0, class_candidates=1, pair_candidates=2))
-    config.update(dict(window_scenes=0, first_seed_scenes=0))
+    config.window_scenes, config.first_seed = 0, ConfigDict()
     config.scenes = ConfigDict(dict(flat_elastic=2))
     config.asked = ConfigDict(dict(flat_elastic=1, training_elastic=1, training_metal=1))
     config.update(changes)
@@ -388,7 +393,8 @@ def test_every_method_and_the_decision_between_materials_run_with_a_random_prior
     scenes = ConfigDict(dict(training_elastic=2, training_metal=1))
     reader = tiny_prior(tmp_path / "reader.safetensors", seed=1)
     config = small(prior=prior, reader=reader, scenes=scenes, property_scenes=1, class_scenes=1, seeds=(0, 1))
-    config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, first_seed_scenes=2, other_windows=((0.8, 0.9),)))
+    config.update(dict(pair_scenes=1, gap_scenes=1, window_scenes=1, other_windows=((0.8, 0.9),)))
+    config.first_seed = ConfigDict(dict(training_elastic=2, training_metal=1))
     config.update(dict(loop_scenes=1, loop_steps=2))
     found = eval_motionphysics.run(config, tmp_path / "out")
     for method in ("posterior_text", "reconstruction_coarse", *motion_guided.METHODS):
