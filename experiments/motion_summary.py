@@ -39,7 +39,8 @@ def summary(rows: list[dict]) -> dict[str, float]:
     groups: dict[tuple, list[dict]] = {}
     for r in rows:
         groups.setdefault((r["asked"], r["kind"], r["material"], r["method"]), []).append(r)
-        if r["asked"] == "outcome" and r["kind"] != "training" and int(r["scene"].rpartition("_")[2]) < EACH:
+        new = r["asked"] == "outcome" and r["kind"] != "training" and r["method"] != FIRST_SEED
+        if new and int(r["scene"].rpartition("_")[2]) < EACH:
             groups.setdefault((r["asked"], "new", r["material"], r["method"]), []).append(r)
     for (asked, kind, material, method), own in groups.items():
         name = f"{asked}_{kind}_{material}_{method}"
