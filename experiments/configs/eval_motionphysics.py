@@ -4,7 +4,7 @@
         --config.clips=runs/clips --config.prior=runs/prior/prior.safetensors \\
         --config.reader=runs/prior_captions/prior.safetensors --workdir=runs/motionphysics_eval
 
-Hardware: all CPU cores that the process may use. Time: an hour on four cores of an AMD EPYC. Candidates by Taichi are
+Hardware: all CPU cores that the process may use. Time: 70 minutes on four AMD EPYC cores. Candidates by Taichi are
 one more gap of the scenes that python -m experiments.bench.peer_clips has made them for. Without a prior
 (--config.prior="") what needs one is skipped by name; --config.loop_scenes=0 leaves the loop out. Expected: report.json
 and rows.json; a rerun goes on after the last scene.
