@@ -75,4 +75,4 @@ def test_the_weights_that_read_fit_those_that_draw():
     distance = lambda a, b: float(np.linalg.norm(np.concatenate([np.ravel(x - y) for x, y in zip(a, b)])))
     a, b = jax.tree.leaves(draws.params), jax.tree.leaves(reads.params)
     # trained further, not anew: 0.27 of their size after four trainings; unrelated weights are 1.4 apart
-    assert 0.0 < distance(a, b) < 0.7 * distance(a, [0.0 * x for x in a])
+    assert 0.0 < distance(a, b) < 0.3 * distance(a, [0.0 * x for x in a])
