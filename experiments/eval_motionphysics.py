@@ -83,6 +83,11 @@ def beside(held: HeldOut, field: Field, reader: Prior | None, config, world: cli
     return found
 
 
+def among(counts, held: HeldOut) -> bool:
+    """Is this one of the first scenes of its kind and material, as many as a table of kind_material has? None: 0."""
+    return held.number < counts.get(f"{held.kind}_{held.material}", 0)
+
+
 def has_gaps(held: HeldOut, config) -> bool:
     """Is this one of the scenes that are asked again where the simulation is not like the clips?"""
     return (held.kind, held.material) == ("training", "elastic") and held.number < config.gap_scenes
@@ -196,12 +201,12 @@ def answer(folder: Path, config, scene: tuple[int, str, str]) -> None:
     field, paths = field_of(fields, held, world, config.candidates), answers_of(folder, config, held)
     if held.is_like_training and held.number < config.loop_scenes and not paths["loop"].exists():
         write_json(paths["loop"], {"rows": in_the_loop(held, field, prior, config, world, fields)})
-    once = held.number < config.first_seed.get(f"{held.kind}_{held.material}", 0)
+    once = among(config.first_seed, held)
     if once and reader is not None and not paths["first_seed"].exists():
         caption, videos = held.outcome_caption(field.true_outcomes()), videos_of(fields, held, world, config.candidates)
         found = motion_first_seed.asked_of(held, field.grid, caption, videos, reader, config)
         write_json(paths["first_seed"], found)
-    asked = held.number < config.asked[f"{held.kind}_{held.material}"]
+    asked = among(config.asked, held)
     if not paths["read"].exists():
         found = beside(held, field, reader, config, world, fields)
         if reader is not None and asked:
@@ -245,10 +250,10 @@ def run(config, workdir: str | Path) -> dict:
         paths = answers_of(folder, config, held)
         training = held.kind == "training"
         for name, more in (
-            ("guided", held.number < config.asked[f"{held.kind}_{held.material}"]),
-            ("contrast", held.number < config.asked[f"{held.kind}_{held.material}"]),
+            ("guided", among(config.asked, held)),
+            ("contrast", among(config.asked, held)),
             ("loop", training and held.number < config.loop_scenes),
-            ("first_seed", held.number < config.first_seed.get(f"{held.kind}_{held.material}", 0)),
+            ("first_seed", among(config.first_seed, held)),
         ):
             if more and paths[name].exists():
                 stored = read_json(paths[name])

@@ -48,7 +48,7 @@ def asked_of(held: HeldOut, grid, caption: dict[str, str], videos: Videos, prior
     elastic = held.material == "elastic"
     if held.is_like_training and held.number < config.window_scenes:
         todo += [(label(window), tuple(window), outcome + words) for window in config.other_windows]
-    if elastic and held.number >= config.asked[f"{held.kind}_{held.material}"]:
+    if elastic and held.number >= config.asked.get(f"{held.kind}_{held.material}", 0):
         todo.append((FIRST_SEED, fixed, outcome))
     if not elastic and words:
         todo.append((METHOD, fixed, words))
@@ -75,5 +75,5 @@ def beside(rows: Sequence[dict], config) -> list[dict]:
     own = [r for r in rows if r["method"] == METHOD and r.get("seed") == config.seeds[0]]
     fixed = label((config.window_low, config.window_high))
     out = [r | {"method": fixed} for r in own if (r["scene"], r["asked"]) in asked]
-    once = [r for r in own if r["asked"] == "outcome" and f"{r['kind']}_elastic" in config.first_seed]
-    return out + [r | {"method": FIRST_SEED} for r in once if r["material"] == "elastic"]
+    once = [r for r in own if (r["material"], r["asked"]) == ("elastic", "outcome")]
+    return out + [r | {"method": FIRST_SEED} for r in once if f"{r['kind']}_elastic" in config.first_seed]

@@ -17,7 +17,7 @@ import numpy as np
 from experiments.motion_fields import Videos
 from experiments.motion_looks import Shown
 from experiments.motion_scenes import WORDS_OF, HeldOut
-from experiments.motion_words import FINE, SLOT, Belief
+from experiments.motion_words import SLOT, Belief
 from jaxphys.diffusion.prior_files import Prior
 from jaxphys.diffusion.protocol import Condition
 from jaxphys.language import captions
@@ -254,8 +254,7 @@ def as_heard(heard: Mapping[tuple, Any], caption: Mapping[str, str], change: flo
 def read_words(prior: Prior, held: HeldOut, shown: Sequence[Shown], caption: Mapping[str, str], **options: Any):
     """The belief of `word_weights` over the range, and the confidence."""
     log_weight, sure = word_weights(prior, held, shown, caption, **options)
-    fine = np.interp(np.linspace(*held.ends, FINE), shown[0].grid, log_weight)
-    return Belief.of(held.ends, np.exp(fine - fine.max())), sure
+    return Belief.between(held.ends, shown[0].grid, log_weight), sure
 
 
 @functools.partial(jax.jit, static_argnames=("config", "levels"))

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from experiments.motion_answers import row
 from experiments.motion_scenes import WORDS_OF, HeldOut
 from experiments.motion_summary import FIRST_SEED, METHOD
-from experiments.motion_words import FINE, Belief
+from experiments.motion_words import Belief
 from jaxphys.language import captions
 from jaxphys.methods.motion_posterior import balanced
 
@@ -39,8 +39,7 @@ def belief(held: HeldOut, grid: np.ndarray, heard: Sequence[dict], temperature: 
 def belief_of(held: HeldOut, grid: np.ndarray, said: Sequence[tuple[np.ndarray, str, str]]) -> Belief:
     """The belief from log p(word | candidate) (K, words), slot and the word that was said, one of each slot."""
     log_weight = sum(log_softmax(words[:, list(captions.SLOTS[slot]).index(word)]) for words, slot, word in said)
-    fine = np.interp(np.linspace(*held.ends, FINE), grid, log_weight)
-    return Belief.of(held.ends, np.exp(fine - fine.max()))
+    return Belief.between(held.ends, grid, log_weight)
 
 
 def halved(one: dict) -> dict:

@@ -40,6 +40,12 @@ class Belief:
         even = np.full(len(weights), 1.0 / len(weights))
         return cls(np.linspace(*ends, len(weights)), weights / total if total > 0.0 else even)
 
+    @classmethod
+    def between(cls, ends: tuple[float, float], grid: np.ndarray, log_weight: np.ndarray) -> Belief:
+        """A belief over a range from log-weights (K,) of candidates at `grid` (K,), read between them."""
+        fine = np.interp(np.linspace(*ends, FINE), grid, log_weight)
+        return cls.of(ends, np.exp(fine - fine.max()))
+
     @property
     def mean(self) -> float:
         return float(self.weights @ self.values)

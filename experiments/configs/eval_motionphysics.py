@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
+    materials = ("metal", "sand", "foam", "plasticine", "newtonian", "non_newtonian", "water")
+    others = {f"training_{material}": 8 for material in materials}
     return ConfigDict(
         dict(
             prior="",  # safetensors of train_prior, for guidance; empty: no method that needs one
@@ -35,13 +37,7 @@ def get_config() -> ConfigDict:
                     fast_elastic=24,
                     obstacle_elastic=24,
                     two_elastic=24,
-                    training_metal=8,
-                    training_sand=8,
-                    training_foam=8,
-                    training_plasticine=8,
-                    training_newtonian=8,
-                    training_non_newtonian=8,
-                    training_water=8,
+                    **others,
                 )
             ),
             asked=ConfigDict(  # kind_material -> of how many of these the prior is asked
@@ -54,26 +50,14 @@ def get_config() -> ConfigDict:
                     fast_elastic=4,
                     obstacle_elastic=4,
                     two_elastic=0,
-                    training_metal=8,
-                    training_sand=8,
-                    training_foam=8,
-                    training_plasticine=8,
-                    training_newtonian=8,
-                    training_non_newtonian=8,
-                    training_water=8,
+                    **others,
                 )
             ),
             first_seed=ConfigDict(  # kind_material -> of how many the reader is asked with the first seed at least
                 dict(
                     training_elastic=160,
                     hollow_elastic=160,
-                    training_metal=8,
-                    training_sand=8,
-                    training_foam=8,
-                    training_plasticine=8,
-                    training_newtonian=8,
-                    training_non_newtonian=8,
-                    training_water=8,
+                    **others,
                 )
             ),
             # of guidance by the prior; the reader's is the contrast
